@@ -1,0 +1,1 @@
+//! A BGP speaker without I/O: codec, FSM, RIBs, decision process.

@@ -1,0 +1,1 @@
+//! API objects: our own kinds, and the conversion of Kubernetes objects into the model.

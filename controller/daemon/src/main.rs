@@ -1,0 +1,3 @@
+//! The controller: sources, index, sync server, IPAM, status.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! IP address management: pools, blocks and allocation as a plan over values.

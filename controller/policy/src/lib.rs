@@ -1,0 +1,7 @@
+//! Network policy: model, selectors, incremental index, compiler, and the naive evaluator.
+//!
+//! Pure: values in, values out. See `controller/DESIGN.md`.
+#![forbid(unsafe_code)]
+
+pub mod model;
+pub mod node_policy;

@@ -1,0 +1,217 @@
+//! What is said on the stream, and what felix posts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use margay_policy::model::{NodeName, PodId};
+use margay_policy::node_policy::{
+    AddressSetId, Endpoint, NodePolicy, RuleList, RuleListId, Service, ServiceSetId,
+};
+use serde::{Deserialize, Serialize};
+
+/// Everything the controller tells one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// Policy for the node's pods.
+    pub policy: NodePolicy,
+    /// Addresses, routes and BGP; `None` while the node object is unknown.
+    pub network: Option<NodeNetwork>,
+}
+
+/// What a node needs besides policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeNetwork {
+    /// The node.
+    pub node: NodeName,
+    /// Its own addresses, the one to speak BGP with first.
+    pub addresses: Vec<IpAddr>,
+    /// All pools of the cluster.
+    pub pools: Vec<Pool>,
+    /// Blocks that this node has claimed.
+    pub blocks: BTreeSet<IpNet>,
+    /// The speaker's settings.
+    pub bgp: Bgp,
+}
+
+/// A pool as felix needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// The pool's range.
+    pub cidr: IpNet,
+    /// Masquerade what its pods send out of all pools.
+    pub nat_outgoing: bool,
+    /// Whether this node may take new addresses from it.
+    pub usable: bool,
+}
+
+/// The speaker's settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bgp {
+    /// Own AS number.
+    pub asn: u32,
+    /// Port to listen on and to dial mesh peers at; normally 179.
+    pub port: u16,
+    /// Peers by a name for people (`mesh-n2`, or the name of the `BGPPeer` object).
+    pub peers: BTreeMap<String, BgpPeer>,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BgpPeer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its AS number; equal to ours for iBGP.
+    pub asn: u32,
+    /// Hold time to propose, in seconds.
+    pub hold_time: u16,
+}
+
+/// A place in the stream of one node: which run of the controller counted, and how far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Random per run of a controller: revisions of different runs do not compare.
+    pub run: String,
+    /// Counts the changes of the node's state in that run.
+    pub count: u64,
+}
+
+/// One line of the stream, controller to felix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Message {
+    /// The whole state; what was known before is replaced.
+    Snapshot {
+        /// Where the stream stands after it.
+        revision: Revision,
+        /// The state.
+        state: Box<NodeState>,
+    },
+    /// Changes on top of the revision before.
+    Delta {
+        /// Where the stream stands after it.
+        revision: Revision,
+        /// The changes, in an order that is safe to apply one by one.
+        changes: Vec<Change>,
+    },
+    /// Nothing more is known now; also sent as a sign of life.
+    InSync {
+        /// Where the stream stands.
+        revision: Revision,
+    },
+}
+
+/// One change of a [`NodeState`]. `Put…` creates or replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// An address set gains and loses members (it exists after this, maybe empty).
+    PatchAddressSet {
+        /// The set.
+        id: AddressSetId,
+        /// New members.
+        add: BTreeSet<IpAddr>,
+        /// Members that leave.
+        remove: BTreeSet<IpAddr>,
+    },
+    /// An address set is no longer used.
+    DeleteAddressSet {
+        /// The set.
+        id: AddressSetId,
+    },
+    /// A service set gains and loses members (it exists after this, maybe empty).
+    PatchServiceSet {
+        /// The set.
+        id: ServiceSetId,
+        /// New members.
+        add: BTreeSet<Service>,
+        /// Members that leave.
+        remove: BTreeSet<Service>,
+    },
+    /// A service set is no longer used.
+    DeleteServiceSet {
+        /// The set.
+        id: ServiceSetId,
+    },
+    /// A rule list is used now.
+    PutRuleList {
+        /// The list's id.
+        id: RuleListId,
+        /// The list.
+        list: RuleList,
+    },
+    /// A rule list is no longer used.
+    DeleteRuleList {
+        /// The list.
+        id: RuleListId,
+    },
+    /// A pod of this node came or changed.
+    PutEndpoint {
+        /// The pod.
+        pod: PodId,
+        /// What is known of it.
+        endpoint: Endpoint,
+    },
+    /// A pod of this node is gone.
+    DeleteEndpoint {
+        /// The pod.
+        pod: PodId,
+    },
+    /// Addresses, pools, blocks or BGP changed.
+    PutNetwork {
+        /// All of it.
+        network: Option<NodeNetwork>,
+    },
+}
+
+/// What felix reports of its node, whole each time (`PUT /v1/nodes/{node}/report`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Addresses of the attached pods: peers' sets learn them before any status does.
+    pub pods: BTreeMap<PodId, PodReport>,
+    /// The node's status.
+    pub status: crate::status::NodeStatus,
+}
+
+/// An attached pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodReport {
+    /// `metadata.uid` as the runtime said; empty if it did not.
+    pub uid: String,
+    /// The addresses in use.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// Asks for one more block (`POST /v1/nodes/{node}/blocks`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimBlock {
+    /// Of this family.
+    pub family: Family,
+}
+
+/// The answer to [`ClaimBlock`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockClaimed {
+    /// The block; it is the node's from now on and will stand in [`NodeNetwork::blocks`].
+    pub block: IpNet,
+}
+
+/// The answer to any refused request, with a status code of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why, and what to do.
+    pub error: String,
+}
+
+/// An IP family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Family {
+    /// IPv4.
+    #[serde(rename = "IPv4")]
+    V4,
+    /// IPv6.
+    #[serde(rename = "IPv6")]
+    V6,
+}

@@ -1,0 +1,1 @@
+//! The CNI plugin: a thin program that hands each request to felix.

@@ -1,0 +1,3 @@
+//! The CNI plugin: a thin program that hands each request to felix.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Links, routes, neighbours and conntrack over netlink.

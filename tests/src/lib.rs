@@ -1,0 +1,1 @@
+//! The lab, scenarios, interop tests and benchmarks.

@@ -67,7 +67,10 @@ pub struct PodId {
 impl PodId {
     /// The pod `name` in `namespace`.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -93,7 +96,9 @@ impl TryFrom<String> for PodId {
 
     fn try_from(text: String) -> Result<Self, PodIdError> {
         match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Some((namespace, name))
+                if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+            {
                 Ok(Self::new(namespace, name))
             }
             _ => Err(PodIdError(text)),
@@ -117,10 +122,26 @@ pub struct Pod {
     pub host_network: bool,
     /// `status.phase` is `Succeeded` or `Failed`: the pod has lost its addresses.
     pub finished: bool,
-    /// `status.podIPs`, or what the node's agent reported for the pod before that.
+    /// `status.podIPs`.
     pub addresses: BTreeSet<IpAddr>,
+    /// What the node's agent reported: counts while `addresses` is empty.
+    pub reported: BTreeSet<IpAddr>,
     /// Named and unnamed ports of regular and init containers, in the object's order.
     pub ports: Vec<ContainerPort>,
+}
+
+impl Pod {
+    /// The addresses the pod claims for itself: none once it finished or with `hostNetwork`.
+    pub fn claims(&self) -> &BTreeSet<IpAddr> {
+        static NONE: BTreeSet<IpAddr> = BTreeSet::new();
+        if self.finished || self.host_network {
+            &NONE
+        } else if self.addresses.is_empty() {
+            &self.reported
+        } else {
+            &self.addresses
+        }
+    }
 }
 
 /// One entry of a container's `ports`.
@@ -244,7 +265,11 @@ pub enum TierEnd {
 impl Tier {
     /// The tier `default` (order 1 000 000, ends in deny), where `NetworkPolicy` lives.
     pub fn default_tier() -> Self {
-        Self { order: 1_000_000, name: "default".to_owned(), end: TierEnd::Deny }
+        Self {
+            order: 1_000_000,
+            name: "default".to_owned(),
+            end: TierEnd::Deny,
+        }
     }
 }
 

@@ -25,12 +25,104 @@ pub struct NodePolicy {
     pub service_sets: BTreeMap<ServiceSetId, BTreeSet<Service>>,
 }
 
+impl NodePolicy {
+    /// Applies one change.
+    ///
+    /// Total: a patch of an unknown set creates it, and what is deleted twice stays deleted.
+    pub fn apply(&mut self, change: &PolicyChange) {
+        match change {
+            PolicyChange::PatchAddressSet { id, add, remove } => {
+                let members = self.address_sets.entry(*id).or_default();
+                members.retain(|member| !remove.contains(member));
+                members.extend(add);
+            }
+            PolicyChange::DeleteAddressSet { id } => drop(self.address_sets.remove(id)),
+            PolicyChange::PatchServiceSet { id, add, remove } => {
+                let members = self.service_sets.entry(*id).or_default();
+                members.retain(|member| !remove.contains(member));
+                members.extend(add);
+            }
+            PolicyChange::DeleteServiceSet { id } => drop(self.service_sets.remove(id)),
+            PolicyChange::PutRuleList { id, list } => {
+                self.rule_lists.insert(*id, list.clone());
+            }
+            PolicyChange::DeleteRuleList { id } => drop(self.rule_lists.remove(id)),
+            PolicyChange::PutEndpoint { pod, endpoint } => {
+                self.endpoints.insert(pod.clone(), endpoint.clone());
+            }
+            PolicyChange::DeleteEndpoint { pod } => drop(self.endpoints.remove(pod)),
+        }
+    }
+}
+
+/// One change of a [`NodePolicy`]. `Put…` creates or replaces.
+///
+/// A list of changes is ordered so that whatever refers to something finds it: sets, rule lists,
+/// endpoints; deletions the other way round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyChange {
+    /// An address set gains and loses members (it exists after this, maybe empty).
+    PatchAddressSet {
+        /// The set.
+        id: AddressSetId,
+        /// New members.
+        add: BTreeSet<IpAddr>,
+        /// Members that leave.
+        remove: BTreeSet<IpAddr>,
+    },
+    /// An address set is no longer used.
+    DeleteAddressSet {
+        /// The set.
+        id: AddressSetId,
+    },
+    /// A service set gains and loses members (it exists after this, maybe empty).
+    PatchServiceSet {
+        /// The set.
+        id: ServiceSetId,
+        /// New members.
+        add: BTreeSet<Service>,
+        /// Members that leave.
+        remove: BTreeSet<Service>,
+    },
+    /// A service set is no longer used.
+    DeleteServiceSet {
+        /// The set.
+        id: ServiceSetId,
+    },
+    /// A rule list is used now.
+    PutRuleList {
+        /// The list's id.
+        id: RuleListId,
+        /// The list.
+        list: RuleList,
+    },
+    /// A rule list is no longer used.
+    DeleteRuleList {
+        /// The list.
+        id: RuleListId,
+    },
+    /// A pod of this node came or changed.
+    PutEndpoint {
+        /// The pod.
+        pod: PodId,
+        /// What is known of it.
+        endpoint: Endpoint,
+    },
+    /// A pod of this node is gone.
+    DeleteEndpoint {
+        /// The pod.
+        pod: PodId,
+    },
+}
+
 /// A pod of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// `metadata.uid`; empty if the object has none.
     pub uid: String,
-    /// The addresses the pod object has (`status.podIPs`): to be used exactly. Empty: hand out some.
+    /// The addresses the pod object has (`status.podIPs`), without those that a newer live pod
+    /// owns: to be used exactly. Empty: hand out some.
     pub addresses: BTreeSet<IpAddr>,
     /// The list to judge connections to the pod by; `None`: nothing selects it, all is allowed.
     pub ingress: Option<RuleListId>,

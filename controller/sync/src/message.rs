@@ -5,9 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use margay_policy::model::{NodeName, PodId};
-use margay_policy::node_policy::{
-    AddressSetId, Endpoint, NodePolicy, RuleList, RuleListId, Service, ServiceSetId,
-};
+use margay_policy::node_policy::{NodePolicy, PolicyChange};
 use serde::{Deserialize, Serialize};
 
 /// Everything the controller tells one node.
@@ -103,67 +101,14 @@ pub enum Message {
     },
 }
 
-/// One change of a [`NodeState`]. `Put…` creates or replaces.
+/// One change of a [`NodeState`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "change", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Change {
-    /// An address set gains and loses members (it exists after this, maybe empty).
-    PatchAddressSet {
-        /// The set.
-        id: AddressSetId,
-        /// New members.
-        add: BTreeSet<IpAddr>,
-        /// Members that leave.
-        remove: BTreeSet<IpAddr>,
-    },
-    /// An address set is no longer used.
-    DeleteAddressSet {
-        /// The set.
-        id: AddressSetId,
-    },
-    /// A service set gains and loses members (it exists after this, maybe empty).
-    PatchServiceSet {
-        /// The set.
-        id: ServiceSetId,
-        /// New members.
-        add: BTreeSet<Service>,
-        /// Members that leave.
-        remove: BTreeSet<Service>,
-    },
-    /// A service set is no longer used.
-    DeleteServiceSet {
-        /// The set.
-        id: ServiceSetId,
-    },
-    /// A rule list is used now.
-    PutRuleList {
-        /// The list's id.
-        id: RuleListId,
-        /// The list.
-        list: RuleList,
-    },
-    /// A rule list is no longer used.
-    DeleteRuleList {
-        /// The list.
-        id: RuleListId,
-    },
-    /// A pod of this node came or changed.
-    PutEndpoint {
-        /// The pod.
-        pod: PodId,
-        /// What is known of it.
-        endpoint: Endpoint,
-    },
-    /// A pod of this node is gone.
-    DeleteEndpoint {
-        /// The pod.
-        pod: PodId,
-    },
-    /// Addresses, pools, blocks or BGP changed.
-    PutNetwork {
-        /// All of it.
-        network: Option<NodeNetwork>,
-    },
+    /// Policy changed.
+    Policy(PolicyChange),
+    /// Addresses, pools, blocks or BGP changed: all of it.
+    Network(Option<NodeNetwork>),
 }
 
 /// What felix reports of its node, whole each time (`PUT /v1/nodes/{node}/report`).

@@ -1,0 +1,132 @@
+//! What a speaker is told to be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::types::{Asn, BgpId, Family, PeerName};
+
+/// Everything a speaker is told. A new value may come at any time: only what differs is touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Own AS number. A change resets every session, since it stands in our OPEN.
+    pub asn: Asn,
+    /// Own BGP identifier; unique in the AS. A change resets every session.
+    pub bgp_id: BgpId,
+    /// Own addresses for routes that travel over a session of the other family.
+    pub next_hops: NextHops,
+    /// The peers, each one TCP session.
+    pub peers: BTreeMap<PeerName, PeerSettings>,
+    /// Own prefixes, announced to every peer.
+    pub announce: BTreeSet<IpNet>,
+}
+
+/// Own addresses by family, for next hops.
+///
+/// A route is announced with the session's own local address if that is of the route's family; else with
+/// the address given here; else with the local address of another established session of that family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NextHops {
+    /// Next hop of IPv4 routes over an IPv6 session.
+    pub v4: Option<Ipv4Addr>,
+    /// Next hop of IPv6 routes over an IPv4 session.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl NextHops {
+    /// The address of `family`.
+    pub fn of(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::Ipv4 => self.v4.map(IpAddr::V4),
+            Family::Ipv6 => self.v6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSettings {
+    /// Its address; an incoming connection is known by it.
+    pub address: IpAddr,
+    /// The port to dial.
+    pub port: u16,
+    /// Its AS number; equal to ours for iBGP.
+    pub asn: Asn,
+    /// The hold time to propose.
+    pub hold_time: HoldTime,
+    /// Own address to dial from; the kernel's choice if none.
+    pub source: Option<IpAddr>,
+    /// Who dials.
+    pub dial: Dial,
+    /// Families to speak.
+    pub families: BTreeSet<Family>,
+    /// What to announce.
+    pub export: Export,
+}
+
+impl PeerSettings {
+    /// A peer with the usual settings: port 179, hold time 90 s, both families, dialled by us too, and told
+    /// only of own prefixes.
+    pub fn new(address: IpAddr, asn: Asn) -> Self {
+        Self {
+            address,
+            port: 179,
+            asn,
+            hold_time: HoldTime::default(),
+            source: None,
+            dial: Dial::Active,
+            families: Family::ALL.into(),
+            export: Export::Own,
+        }
+    }
+}
+
+/// Whether we dial the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dial {
+    /// Dial, and accept as well.
+    #[default]
+    Active,
+    /// Only accept (`PassiveTcpEstablishment`, RFC 4271 §8.1.1).
+    Passive,
+}
+
+/// Which routes a peer is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Export {
+    /// Own prefixes only: a node is no transit.
+    #[default]
+    Own,
+    /// Also what others told us, as far as RFC 4271 §9.2 passes it on (nothing from iBGP to iBGP).
+    All,
+}
+
+/// A hold time as proposed in OPEN: seconds, never 1 or 2 (RFC 4271 §4.2); 0 means no KEEPALIVEs at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HoldTime(u16);
+
+impl HoldTime {
+    /// A hold time of so many seconds; the forbidden 1 and 2 become 3.
+    pub fn from_secs(seconds: u16) -> Self {
+        Self(if matches!(seconds, 1 | 2) { 3 } else { seconds })
+    }
+
+    /// In seconds.
+    pub fn as_secs(self) -> u16 {
+        self.0
+    }
+
+    /// How long silence may last; `None` for ever.
+    pub fn duration(self) -> Option<Duration> {
+        (self.0 > 0).then(|| Duration::from_secs(self.0.into()))
+    }
+}
+
+impl Default for HoldTime {
+    /// 90 s, as RFC 4271 §10 suggests.
+    fn default() -> Self {
+        Self(90)
+    }
+}

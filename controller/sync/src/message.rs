@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+pub use margay_ipam::Family;
 use margay_policy::model::{NodeName, PodId};
 use margay_policy::node_policy::{NodePolicy, PolicyChange};
 use serde::{Deserialize, Serialize};
@@ -87,8 +88,11 @@ pub enum Message {
         /// The state.
         state: Box<NodeState>,
     },
-    /// Changes on top of the revision before.
+    /// Changes on top of an earlier state.
     Delta {
+        /// The count of the state that the changes build upon, in the same run: a receiver that
+        /// stands elsewhere has missed something.
+        since: u64,
         /// Where the stream stands after it.
         revision: Revision,
         /// The changes, in an order that is safe to apply one by one.
@@ -148,15 +152,4 @@ pub struct BlockClaimed {
 pub struct Refusal {
     /// Why, and what to do.
     pub error: String,
-}
-
-/// An IP family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Family {
-    /// IPv4.
-    #[serde(rename = "IPv4")]
-    V4,
-    /// IPv6.
-    #[serde(rename = "IPv6")]
-    V6,
 }

@@ -1,0 +1,343 @@
+//! Addresses inside a node's own blocks.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::Family;
+use crate::family::{address, range};
+
+/// Who holds addresses: one attachment, written `container id/interface`, also as a JSON string.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Handle {
+    /// The runtime's id of the sandbox.
+    pub container: String,
+    /// The interface's name inside it.
+    pub interface: String,
+}
+
+/// Hands out addresses of a node's blocks.
+///
+/// Every address of a block is used, also its first and last: pods have /32 and /128 addresses, so
+/// there is no subnet whose ends would mean anything. Addresses never used come first, in order;
+/// then the one that was released longest ago. A released address rests for the cool-down before it is
+/// handed out again. Time is an argument, in seconds of any clock that goes on over restarts. The
+/// whole value can be written down and read back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocator {
+    /// Seconds that a released address rests.
+    cool_down: u64,
+    blocks: BTreeMap<IpNet, Block>,
+    /// Every address in use, inside and outside of the blocks.
+    holders: BTreeMap<IpAddr, Handle>,
+}
+
+/// What is known of a block besides the addresses in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Block {
+    /// Addresses before this one have had their turn; those after it may only have been asked for
+    /// by name.
+    fresh: u64,
+    /// Released addresses and when, longest ago first.
+    freed: VecDeque<(IpAddr, u64)>,
+}
+
+/// No address, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssignError {
+    /// The node has no block of the family.
+    #[error("the node has no {0} block yet")]
+    NoBlock(Family),
+    /// All addresses of all blocks are in use.
+    #[error("all {size} addresses of the node's {family} blocks are in use")]
+    Exhausted {
+        /// The family.
+        family: Family,
+        /// Addresses in the blocks.
+        size: u64,
+    },
+    /// All free addresses were released too short a time ago.
+    #[error(
+        "all free {family} addresses were released a short while ago; the first may be used again in {wait} s"
+    )]
+    CoolingDown {
+        /// The family.
+        family: Family,
+        /// Seconds until the first is ready.
+        wait: u64,
+    },
+    /// The very address that was asked for is in use.
+    #[error("{address} is in use by {holder}")]
+    Taken {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        holder: Handle,
+    },
+}
+
+/// Where a specific address lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a block of the node: the block's route covers it.
+    Block(IpNet),
+    /// Outside of them: it needs a host route of its own.
+    Outside,
+}
+
+impl Allocator {
+    /// Without blocks; released addresses rest for `cool_down` seconds.
+    pub fn new(cool_down: u64) -> Self {
+        Self {
+            cool_down,
+            ..Self::default()
+        }
+    }
+
+    /// Says which blocks the node has now.
+    ///
+    /// Addresses in use are kept whatever happens: those in a block that is gone lie outside from
+    /// now on, those in a new block lie inside. Blocks of more than 2^32 addresses, which no pool has, are left out.
+    pub fn set_blocks(&mut self, blocks: &BTreeSet<IpNet>) {
+        self.blocks.retain(|block, _| blocks.contains(block));
+        for block in blocks {
+            if size(*block) <= 1 << 32 {
+                self.blocks.entry(block.trunc()).or_default();
+            }
+        }
+    }
+
+    /// Gives `handle` an address of `family`; the one it has, if it has one.
+    ///
+    /// # Errors
+    /// [`AssignError`], never [`AssignError::Taken`].
+    pub fn assign(
+        &mut self,
+        handle: &Handle,
+        family: Family,
+        now: u64,
+    ) -> Result<IpAddr, AssignError> {
+        let held = self
+            .holders
+            .iter()
+            .find(|(address, holder)| Family::of(**address) == family && *holder == handle);
+        if let Some((address, _)) = held {
+            return Ok(*address);
+        }
+        let address = match self.take_fresh(family) {
+            Some(address) => address,
+            None => self.take_freed(family, now)?,
+        };
+        self.holders.insert(address, handle.clone());
+        Ok(address)
+    }
+
+    /// Gives `handle` this very address, also outside of the blocks and whenever it was released.
+    ///
+    /// # Errors
+    /// [`AssignError::Taken`] if somebody else holds it.
+    pub fn assign_specific(
+        &mut self,
+        handle: &Handle,
+        address: IpAddr,
+    ) -> Result<Place, AssignError> {
+        match self.holders.get(&address) {
+            Some(holder) if holder != handle => {
+                return Err(AssignError::Taken {
+                    address,
+                    holder: holder.clone(),
+                });
+            }
+            Some(_) => {}
+            None => {
+                self.holders.insert(address, handle.clone());
+            }
+        }
+        let Some((net, block)) = self.block_of(address) else {
+            return Ok(Place::Outside);
+        };
+        block.freed.retain(|(freed, _)| *freed != address);
+        Ok(Place::Block(net))
+    }
+
+    /// Takes all addresses from `handle` and returns them. Unknown handles have none.
+    pub fn release(&mut self, handle: &Handle, now: u64) -> BTreeSet<IpAddr> {
+        let released: BTreeSet<IpAddr> = self.held(handle);
+        for address in &released {
+            self.holders.remove(address);
+            if let Some((_, block)) = self.block_of(*address) {
+                block.freed.push_back((*address, now));
+            }
+        }
+        released
+    }
+
+    /// The addresses of a handle.
+    pub fn held(&self, handle: &Handle) -> BTreeSet<IpAddr> {
+        let held = self.holders.iter().filter(|(_, holder)| *holder == handle);
+        held.map(|(address, _)| *address).collect()
+    }
+
+    /// All addresses in use and who holds them.
+    pub fn holders(&self) -> &BTreeMap<IpAddr, Handle> {
+        &self.holders
+    }
+
+    /// Addresses in use that no block of the node covers: each needs a host route.
+    pub fn outside(&self) -> BTreeSet<IpAddr> {
+        let outside = self
+            .holders
+            .keys()
+            .filter(|address| self.covering(**address).is_none());
+        outside.copied().collect()
+    }
+
+    /// The blocks, with how many addresses of each are in use.
+    pub fn usage(&self) -> BTreeMap<IpNet, u32> {
+        let mut usage: BTreeMap<IpNet, u32> = self.blocks.keys().map(|block| (*block, 0)).collect();
+        for address in self.holders.keys() {
+            if let Some(count) = self
+                .covering(*address)
+                .and_then(|block| usage.get_mut(&block))
+            {
+                *count += 1;
+            }
+        }
+        usage
+    }
+
+    /// Whether to ask for one more block of `family`: fewer than `spare` addresses are free, resting
+    /// ones included.
+    pub fn wants_block(&self, family: Family, spare: u64) -> bool {
+        let mut free: u64 = 0;
+        for (block, used) in self.usage() {
+            if Family::of_net(block) == family {
+                free += size(block) - u64::from(used);
+            }
+        }
+        free < spare
+    }
+
+    /// The next address that was never handed out.
+    fn take_fresh(&mut self, family: Family) -> Option<IpAddr> {
+        for (net, block) in &mut self.blocks {
+            if Family::of_net(*net) != family {
+                continue;
+            }
+            while block.fresh < size(*net) {
+                let next = address(family, range(*net).0 + u128::from(block.fresh));
+                block.fresh += 1;
+                let resting = block.freed.iter().any(|(freed, _)| *freed == next);
+                if !resting && !self.holders.contains_key(&next) {
+                    return Some(next);
+                }
+            }
+        }
+        None
+    }
+
+    /// The address that was released longest ago, if it has rested.
+    fn take_freed(&mut self, family: Family, now: u64) -> Result<IpAddr, AssignError> {
+        let mut sizes = 0;
+        let mut oldest: Option<(u64, IpNet)> = None;
+        for (net, block) in &mut self.blocks {
+            if Family::of_net(*net) != family {
+                continue;
+            }
+            sizes += size(*net);
+            if let Some((_, at)) = block.freed.front_mut() {
+                // A clock that was set back: it cannot have been released later than now.
+                *at = (*at).min(now);
+                if oldest.is_none_or(|(least, _)| *at < least) {
+                    oldest = Some((*at, *net));
+                }
+            }
+        }
+        let Some((at, net)) = oldest else {
+            return Err(match sizes {
+                0 => AssignError::NoBlock(family),
+                size => AssignError::Exhausted { family, size },
+            });
+        };
+        let rested = now.saturating_sub(at);
+        if rested < self.cool_down {
+            return Err(AssignError::CoolingDown {
+                family,
+                wait: self.cool_down - rested,
+            });
+        }
+        let freed = self
+            .blocks
+            .get_mut(&net)
+            .and_then(|block| block.freed.pop_front());
+        freed
+            .map(|(address, _)| address)
+            .ok_or(AssignError::NoBlock(family))
+    }
+
+    fn block_of(&mut self, address: IpAddr) -> Option<(IpNet, &mut Block)> {
+        let net = self.covering(address)?;
+        self.blocks.get_mut(&net).map(|block| (net, block))
+    }
+
+    /// The block that covers an address: blocks never overlap, so it is the last that begins at or before it.
+    fn covering(&self, address: IpAddr) -> Option<IpNet> {
+        let to = IpNet::new_assert(address, Family::of(address).bits());
+        let (block, _) = self.blocks.range(..=to).next_back()?;
+        block.contains(&address).then_some(*block)
+    }
+}
+
+/// Addresses in a block, `u64::MAX` if more.
+fn size(block: IpNet) -> u64 {
+    let host_bits = Family::of_net(block).bits() - block.prefix_len();
+    1_u64.checked_shl(u32::from(host_bits)).unwrap_or(u64::MAX)
+}
+
+impl Handle {
+    /// The attachment of `interface` in `container`.
+    pub fn new(container: impl Into<String>, interface: impl Into<String>) -> Self {
+        Self {
+            container: container.into(),
+            interface: interface.into(),
+        }
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.container, self.interface)
+    }
+}
+
+impl From<Handle> for String {
+    fn from(handle: Handle) -> Self {
+        handle.to_string()
+    }
+}
+
+/// A handle that is not `container id/interface`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an attachment: it is written `container id/interface`")]
+pub struct HandleError(pub String);
+
+impl TryFrom<String> for Handle {
+    type Error = HandleError;
+
+    /// Splits at the first slash: neither a container id nor an interface name can hold one.
+    fn try_from(text: String) -> Result<Self, HandleError> {
+        match text.split_once('/') {
+            Some((container, interface)) if !container.is_empty() && !interface.is_empty() => {
+                Ok(Self::new(container, interface))
+            }
+            _ => Err(HandleError(text)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

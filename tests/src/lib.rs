@@ -1,1 +1,3 @@
-//! The lab, scenarios, interop tests and benchmarks.
+//! The lab (library and `margay-lab` program), scenarios and benchmarks.
+
+pub mod lab;

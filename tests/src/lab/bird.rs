@@ -1,0 +1,171 @@
+//! The router that is not ours: BIRD 2, its configuration and what it says.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use anyhow::{Context, Result, bail};
+
+use super::netns::Netns;
+use super::process::{self, Privilege};
+use super::topology::{BEYOND4, BEYOND6, ROUTER_ASN, ROUTER_ID, Topology, full};
+
+/// What BIRD does about a session that it could dial itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialling {
+    /// Both sides dial.
+    #[default]
+    Both,
+    /// Only the node dials.
+    Passive,
+}
+
+/// Writes the configuration for a topology: one session per node for both families, the external
+/// addresses as routes over the host beyond, everything into the kernel.
+pub fn config(topology: &Topology, asn: u32, port: u16, dialling: Dialling) -> String {
+    let mut text = format!(
+        "log stderr all;\nrouter id {ROUTER_ID};\nprotocol device {{ scan time 5; }}\n\
+         protocol kernel kernel4 {{ ipv4 {{ import none; export all; }}; merge paths on; }}\n\
+         protocol kernel kernel6 {{ ipv6 {{ import none; export all; }}; merge paths on; }}\n",
+    );
+    for (family, host) in [
+        ("ipv4", IpAddr::from(BEYOND4.1)),
+        ("ipv6", IpAddr::from(BEYOND6.1)),
+    ] {
+        let _ = writeln!(text, "protocol static external_{family} {{\n  {family};");
+        for address in topology
+            .externals
+            .iter()
+            .filter(|address| address.is_ipv4() == host.is_ipv4())
+        {
+            let _ = writeln!(text, "  route {address}/{} via {host};", full(*address));
+        }
+        text.push_str("}\n");
+    }
+    for (node, number) in topology.nodes.iter().zip(1..) {
+        let Some((session, local)) = node
+            .addresses
+            .first()
+            .and_then(|a| Some((a, topology.router_for(*a)?)))
+        else {
+            continue;
+        };
+        let passive = if dialling == Dialling::Passive {
+            "  passive on;\n"
+        } else {
+            ""
+        };
+        let _ = writeln!(
+            text,
+            "protocol bgp node{number} {{\n  description \"{}\";\n  local {local} as {ROUTER_ASN};\n  \
+             neighbor {session} port {port} as {asn};\n{passive}  connect delay time 1;\n  connect retry time 2;\n  \
+             error wait time 1, 2;\n  error forget time 1;\n  hold time 9;",
+            node.name
+        );
+        for (family, of_family) in [
+            ("ipv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
+            ("ipv6", IpAddr::is_ipv6),
+        ] {
+            if let Some(hop) = node
+                .addresses
+                .iter()
+                .find(|a| of_family(a))
+                .and_then(|a| topology.router_for(*a))
+            {
+                let _ = writeln!(
+                    text,
+                    "  {family} {{ import all; export where source = RTS_STATIC; next hop address {hop}; }};"
+                );
+            }
+        }
+        text.push_str("}\n");
+    }
+    text
+}
+
+/// A running BIRD.
+#[derive(Debug)]
+pub struct Bird {
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Bird {
+    /// Starts BIRD in the router's namespace; `folder` gets its configuration, log and socket.
+    ///
+    /// # Errors
+    /// If BIRD is not installed or cannot be started.
+    pub fn start(netns: &Netns, folder: &Path, config: &str) -> Result<Self> {
+        std::fs::write(folder.join("bird.conf"), config)?;
+        let mut command = Command::new("/usr/sbin/bird");
+        command
+            .arg("-f")
+            .arg("-c")
+            .arg(folder.join("bird.conf"))
+            .arg("-s")
+            .arg(folder.join("bird.ctl"));
+        let child = process::spawn(
+            netns,
+            Privilege::Full,
+            &mut command,
+            &folder.join("bird.log"),
+        )
+        .context("no BIRD: install the package bird2")?;
+        std::fs::write(folder.join("bird.pid"), child.id().to_string())?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            child,
+        })
+    }
+
+    /// Replaces the configuration of the running BIRD.
+    ///
+    /// # Errors
+    /// If BIRD refuses it.
+    pub fn configure(&self, config: &str) -> Result<()> {
+        std::fs::write(self.folder.join("bird.conf"), config)?;
+        ask(&self.folder, "configure").map(drop)
+    }
+
+    /// Asks as `birdc` does.
+    ///
+    /// # Errors
+    /// If BIRD does not answer.
+    pub fn ask(&self, command: &str) -> Result<String> {
+        ask(&self.folder, command)
+    }
+
+    /// Ends it with SIGKILL and reaps it.
+    pub fn kill(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Drop for Bird {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Asks the BIRD whose socket is in `folder`.
+///
+/// # Errors
+/// If it does not answer.
+pub fn ask(folder: &Path, command: &str) -> Result<String> {
+    let output = Command::new("/usr/sbin/birdc")
+        .arg("-s")
+        .arg(folder.join("bird.ctl"))
+        .args(command.split(' '))
+        .output()
+        .context("no birdc: install the package bird2")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!(
+            "birdc {command}: {}{text}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(text)
+}

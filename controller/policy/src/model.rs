@@ -27,6 +27,68 @@ pub struct Cluster {
     pub policies: BTreeMap<PolicyId, Policy>,
 }
 
+/// One object of a [`Cluster`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Object {
+    /// A node.
+    Node(NodeName, Node),
+    /// A namespace, by name.
+    Namespace(String, Namespace),
+    /// A pod.
+    Pod(PodId, Pod),
+    /// A policy.
+    Policy(PolicyId, Policy),
+}
+
+/// Names one object of a [`Cluster`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectKey {
+    /// A node.
+    Node(NodeName),
+    /// A namespace, by name.
+    Namespace(String),
+    /// A pod.
+    Pod(PodId),
+    /// A policy.
+    Policy(PolicyId),
+}
+
+impl Object {
+    /// The object's key.
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Self::Node(name, _) => ObjectKey::Node(name.clone()),
+            Self::Namespace(name, _) => ObjectKey::Namespace(name.clone()),
+            Self::Pod(id, _) => ObjectKey::Pod(id.clone()),
+            Self::Policy(id, _) => ObjectKey::Policy(id.clone()),
+        }
+    }
+}
+
+impl Cluster {
+    /// Adds or replaces one object.
+    pub fn apply(&mut self, object: Object) {
+        match object {
+            Object::Node(name, node) => drop(self.nodes.insert(name, node)),
+            Object::Namespace(name, namespace) => drop(self.namespaces.insert(name, namespace)),
+            Object::Pod(id, pod) => drop(self.pods.insert(id, pod)),
+            Object::Policy(id, policy) => drop(self.policies.insert(id, policy)),
+        }
+    }
+
+    /// Removes one object; nothing happens if there is none.
+    pub fn delete(&mut self, key: &ObjectKey) {
+        match key {
+            ObjectKey::Node(name) => drop(self.nodes.remove(name)),
+            ObjectKey::Namespace(name) => drop(self.namespaces.remove(name)),
+            ObjectKey::Pod(id) => drop(self.pods.remove(id)),
+            ObjectKey::Policy(id) => drop(self.policies.remove(id)),
+        }
+    }
+}
+
 /// Name of a cluster node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -141,6 +203,17 @@ impl Pod {
         } else {
             &self.addresses
         }
+    }
+
+    /// Whether the pod has traffic of its own that policy can concern: live, without `hostNetwork`.
+    pub fn is_workload(&self) -> bool {
+        !self.finished && !self.host_network
+    }
+
+    /// Of several workloads that claim an address, the one with the greatest age key owns it:
+    /// the newest, then by uid, then by name (DESIGN §3.2 row 15).
+    pub fn age<'a>(&'a self, id: &'a PodId) -> (&'a str, &'a str, &'a PodId) {
+        (&self.created, &self.uid, id)
     }
 }
 

@@ -1,0 +1,137 @@
+//! Kubernetes objects into the model.
+//!
+//! Objects are well-formed here ([`crate::load`] saw to it) and defaulted as an API server does.
+//! What cannot be used becomes `Unusable` in the model, with a warning that names the field.
+
+mod cidr;
+mod pod;
+mod policy;
+mod selector;
+
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use margay_policy::model::{self, NodeName};
+
+use crate::load;
+
+pub use cidr::{address, block};
+pub use pod::pod;
+pub use policy::network_policy;
+pub use selector::label_selector;
+
+#[cfg(test)]
+mod tests;
+
+/// Collects warnings, each with the path of its field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warnings(Vec<String>);
+
+impl Warnings {
+    /// Notes that the value at `path` cannot be used.
+    pub fn push(&mut self, path: &str, reason: impl std::fmt::Display) {
+        self.0.push(format!("{path}: {reason}"));
+    }
+
+    /// All of them, in the order of the fields.
+    pub fn into_vec(self) -> Vec<String> {
+        self.0
+    }
+}
+
+/// The object for the policy model; `None` if policy does not depend on its kind.
+pub fn object(object: &load::Object) -> Option<model::Object> {
+    with_warnings(object, &mut Warnings::default())
+}
+
+/// What in the object cannot be used, in words.
+pub fn warnings(object: &load::Object) -> Vec<String> {
+    let mut warnings = Warnings::default();
+    with_warnings(object, &mut warnings);
+    warnings.into_vec()
+}
+
+/// The key that the object has, or would have, in the policy model.
+pub fn model_key(key: &load::Key) -> Option<model::ObjectKey> {
+    let load::Key {
+        kind,
+        namespace,
+        name,
+    } = key;
+    match kind.as_str() {
+        "Node" => Some(model::ObjectKey::Node(NodeName(name.clone()))),
+        "Namespace" => Some(model::ObjectKey::Namespace(name.clone())),
+        "Pod" => Some(model::ObjectKey::Pod(model::PodId::new(namespace, name))),
+        "NetworkPolicy" => Some(model::ObjectKey::Policy(policy::id(namespace, name))),
+        _ => None,
+    }
+}
+
+fn with_warnings(object: &load::Object, warnings: &mut Warnings) -> Option<model::Object> {
+    match object {
+        load::Object::Node(object) => {
+            let (name, node) = node(object, warnings);
+            Some(model::Object::Node(name, node))
+        }
+        load::Object::Namespace(object) => {
+            let (name, namespace) = namespace(object);
+            Some(model::Object::Namespace(name, namespace))
+        }
+        load::Object::Pod(object) => {
+            let (id, pod) = pod(object, warnings);
+            Some(model::Object::Pod(id, pod))
+        }
+        load::Object::NetworkPolicy(object) => {
+            let (id, policy) = network_policy(object, warnings);
+            Some(model::Object::Policy(id, policy))
+        }
+        load::Object::IpPool(object) => {
+            if let Some(selector) = &object.spec.node_selector {
+                label_selector(selector, "spec.nodeSelector", warnings);
+            }
+            None
+        }
+        load::Object::BgpPeer(object) => {
+            if let Some(selector) = &object.spec.node_selector {
+                label_selector(selector, "spec.nodeSelector", warnings);
+            }
+            None
+        }
+        load::Object::NetworkConfig(_) | load::Object::Other { .. } => None,
+    }
+}
+
+/// A node with its internal and external addresses.
+pub fn node(object: &Node, warnings: &mut Warnings) -> (NodeName, model::Node) {
+    let mut addresses = Vec::new();
+    let listed = object
+        .status
+        .iter()
+        .flat_map(|status| status.addresses.iter().flatten());
+    for (index, entry) in listed.enumerate() {
+        if !matches!(entry.type_.as_str(), "InternalIP" | "ExternalIP") {
+            continue;
+        }
+        match address(&entry.address) {
+            Ok(address) if !addresses.contains(&address) => addresses.push(address),
+            Ok(_) => {}
+            Err(reason) => warnings.push(&format!("status.addresses[{index}].address"), reason),
+        }
+    }
+    let name = NodeName(object.metadata.name.clone().unwrap_or_default());
+    (
+        name,
+        model::Node {
+            labels: object.metadata.labels.clone().unwrap_or_default(),
+            addresses,
+        },
+    )
+}
+
+/// A namespace. Its labels are those of the object: `kubernetes.io/metadata.name` counts only where
+/// an API server wrote it (policy-API F11).
+pub fn namespace(object: &Namespace) -> (String, model::Namespace) {
+    let labels = object.metadata.labels.clone().unwrap_or_default();
+    (
+        object.metadata.name.clone().unwrap_or_default(),
+        model::Namespace { labels },
+    )
+}

@@ -1,0 +1,197 @@
+use super::*;
+
+fn one(text: &str) -> Result<Document, DocumentError> {
+    let mut results = documents("world.yaml", text);
+    assert_eq!(results.len(), 1, "{results:?}");
+    results.remove(0)
+}
+
+fn reason(text: &str) -> String {
+    one(text).unwrap_err().to_string()
+}
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop}\n";
+
+#[test]
+fn a_broken_document_is_refused_at_its_line_and_the_others_are_read() {
+    let text = format!("# comment\n---\n{POD}---\nkind: [unclosed\nfoo: bar\n---\n{POD}");
+    let results = documents("a/b.yaml", &text);
+    assert_eq!(results.len(), 3);
+    assert_eq!(results[0].as_ref().unwrap().line, 3);
+    let error = results[1].as_ref().unwrap_err();
+    assert_eq!(error.file, "a/b.yaml");
+    assert!((7..=9).contains(&error.line), "{error}");
+    assert!(error.reason.starts_with("not YAML: "), "{error}");
+    assert_eq!(results[2].as_ref().unwrap().line, 10);
+}
+
+#[test]
+fn a_field_of_the_wrong_type_is_named_with_its_line() {
+    let text = format!("{POD}spec:\n  nodeName: n1\n  hostNetwork: maybe\n");
+    assert_eq!(
+        reason(&text),
+        "world.yaml:6: Pod shop/web: spec.hostNetwork: invalid type: string \"maybe\", expected a boolean"
+    );
+    let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n  ingress:\n  - {}\n  - ports:\n    - port: 80\n    - port: [80]\n";
+    let reason = reason(text);
+    assert!(reason.contains("spec.ingress[1].ports[1].port"), "{reason}");
+}
+
+#[test]
+fn names_are_checked_as_an_api_server_does() {
+    assert_eq!(
+        reason("apiVersion: v1\nkind: Pod\nmetadata: {namespace: shop}\n"),
+        "world.yaml:1: metadata.name is missing"
+    );
+    for name in ["Web", "-web", "we_b", "web.", "a..b"] {
+        assert!(
+            reason(&format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n"
+            ))
+            .contains("is not a name")
+        );
+    }
+    one("apiVersion: v1\nkind: Pod\nmetadata: {name: web.0}\n").unwrap();
+    assert!(
+        reason("apiVersion: v1\nkind: Namespace\nmetadata: {name: a.b}\n")
+            .contains("is not a name")
+    );
+    assert!(
+        reason("apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: a.b}\n")
+            .contains("metadata.namespace")
+    );
+    let long = "a".repeat(254);
+    assert!(
+        reason(&format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: {long}}}\n"
+        ))
+        .contains("254 characters")
+    );
+}
+
+#[test]
+fn a_namespace_that_is_not_given_is_default() {
+    let document = one("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\n").unwrap();
+    assert_eq!(document.object.key().to_string(), "Pod default/web");
+}
+
+#[test]
+fn unknown_fields_are_told_and_ignored() {
+    let document = one(&format!(
+        "{POD}spec:\n  nodename: n1\n  containers: [{{name: a, prots: []}}]\n"
+    ))
+    .unwrap();
+    assert_eq!(
+        document.warnings(),
+        [
+            "spec.containers[0].prots: unknown field, ignored",
+            "spec.nodename: unknown field, ignored"
+        ]
+    );
+}
+
+#[test]
+fn documents_of_other_kinds_are_named() {
+    let document =
+        one("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\n")
+            .unwrap();
+    assert_eq!(
+        document.object.key().to_string(),
+        "apps/v1 Deployment shop/web"
+    );
+}
+
+#[test]
+fn what_is_no_object_is_refused() {
+    assert!(reason("- a\n- b\n").contains("not an object"));
+    assert!(reason("just words\n").contains("not an object"));
+    assert!(reason("kind: Pod\n").contains("apiVersion is missing"));
+    assert!(reason("apiVersion: v1\nkind: 7\n").contains("kind is missing or not a string"));
+}
+
+#[test]
+fn nothing_comes_of_nothing() {
+    assert_eq!(documents("a", ""), []);
+    assert_eq!(documents("a", "---\n# nothing\n---\n\n...\n"), []);
+    assert_eq!(documents("a", "null\n"), []);
+    assert_eq!(documents("a", "\u{feff}%YAML 1.2\n---\n").len(), 0);
+}
+
+#[test]
+fn a_list_is_its_items() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n- {apiVersion: v1, kind: Pod}\n";
+    let results = documents("a", text);
+    assert_eq!(results[0].as_ref().unwrap().object.key().name, "a");
+    assert!(results[1].is_err());
+}
+
+#[test]
+fn our_own_kinds_have_defaults_and_limits() {
+    let pool = |spec: &str| {
+        one(&format!(
+            "apiVersion: margay.io/v1alpha1\nkind: IPPool\nmetadata: {{name: a}}\nspec: {{{spec}}}\n"
+        ))
+    };
+    let Object::IpPool(object) = pool("cidr: 10.0.0.0/16").unwrap().object else {
+        panic!("no pool")
+    };
+    assert_eq!(
+        (
+            object.spec.block_prefix(),
+            object.spec.nat_outgoing,
+            object.spec.disabled
+        ),
+        (26, false, false)
+    );
+    assert!(
+        pool("cidr: 10.0.0.0/28")
+            .unwrap_err()
+            .reason
+            .contains("blocks of /26 do not fit")
+    );
+    assert!(
+        pool("cidr: 10.0.0.1/16")
+            .unwrap_err()
+            .reason
+            .contains("write 10.0.0.0/16")
+    );
+    assert!(
+        pool("cidr: 10.0.0")
+            .unwrap_err()
+            .reason
+            .contains("spec.cidr")
+    );
+    assert!(
+        pool("")
+            .unwrap_err()
+            .reason
+            .contains("missing field `cidr`")
+    );
+
+    let config =
+        one("apiVersion: margay.io/v1alpha1\nkind: NetworkConfig\nmetadata: {name: default}\n")
+            .unwrap();
+    let Object::NetworkConfig(config) = config.object else {
+        panic!("no config")
+    };
+    assert_eq!(
+        config.spec,
+        v1::NetworkConfigSpec {
+            asn: 64512,
+            node_mesh: true,
+            bgp_port: 179,
+            hold_time: 90
+        }
+    );
+    assert!(
+        reason("apiVersion: margay.io/v1alpha1\nkind: NetworkConfig\nmetadata: {name: other}\n")
+            .contains("is named `default`")
+    );
+
+    let peer = one("apiVersion: margay.io/v1alpha1\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {peerAddress: 10.0.0.1, peerASN: 65000, colour: red}\n").unwrap();
+    assert_eq!(peer.warnings(), ["spec.colour: unknown field, ignored"]);
+    let Object::BgpPeer(peer) = peer.object else {
+        panic!("no peer")
+    };
+    assert_eq!((peer.spec.peer_asn, peer.spec.port), (65000, 179));
+}

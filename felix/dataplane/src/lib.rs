@@ -3,4 +3,13 @@
 //! Pure: felix' daemon acts. See `felix/DESIGN.md`.
 #![forbid(unsafe_code)]
 
+pub mod diff;
+pub mod epochs;
+pub mod local;
+pub mod lower;
+pub mod names;
 pub mod ruleset;
+pub mod sim;
+#[cfg(test)]
+mod testing;
+pub mod touched;

@@ -1,0 +1,391 @@
+//! The fixed chains and sets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::epochs::{Epochs, mark};
+use crate::local::Nat;
+use crate::names;
+use crate::ruleset::{
+    Action, Chain, ChainType, CtDirection, CtState, Family, Field, Hook, HookPoint, KeyType,
+    KeyValue, Match, Rule, Ruleset, Set, SetKind, Side, Test, Verdict,
+};
+
+const ICMP6: u8 = 58;
+/// Router solicitation, neighbour solicitation and advertisement.
+const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
+/// Multicast listener report, done, and report version 2.
+const MULTICAST_LISTENER: [u8; 3] = [131, 132, 143];
+
+/// Everything that does not depend on pods and policy; the pods' sets are empty.
+pub(crate) fn base(epochs: &Epochs) -> Ruleset {
+    let mut sets = BTreeMap::new();
+    let mut set = |name: &str, kind, key: &[KeyType]| {
+        sets.insert(
+            name.to_owned(),
+            Set {
+                key: key.to_vec(),
+                kind,
+                elements: BTreeMap::new(),
+            },
+        );
+    };
+    set(names::EPOCH, SetKind::Set, &[KeyType::Mark]);
+    set(names::WINDOW, SetKind::Set, &[KeyType::Mark]);
+    for family in Family::BOTH {
+        let address = address_type(family);
+        set(
+            names::stale(family),
+            SetKind::Set,
+            &[KeyType::Mark, address],
+        );
+        set(
+            names::pod_source(family),
+            SetKind::Set,
+            &[KeyType::Link, address],
+        );
+        set(names::from_pod(family), SetKind::Map, &[address]);
+        set(names::to_pod(family), SetKind::Map, &[address]);
+        set(
+            names::members(family),
+            SetKind::Set,
+            &[KeyType::Id, address],
+        );
+        let service = [KeyType::Id, address, KeyType::Protocol, KeyType::Port];
+        set(names::services(family), SetKind::Set, &service);
+    }
+    sets.insert(names::CT_STATES.to_owned(), ct_states());
+
+    let hook = |point, priority| {
+        Some(Hook {
+            point,
+            priority,
+            chain_type: ChainType::Filter,
+        })
+    };
+    let mut chains = BTreeMap::new();
+    let mut chain = |name: &str, hook, rules| {
+        chains.insert(name.to_owned(), Chain { hook, rules });
+    };
+    chain(
+        names::PREROUTING,
+        hook(HookPoint::Prerouting, -300),
+        prerouting(),
+    );
+    chain(names::FORWARD, hook(HookPoint::Forward, 0), forward());
+    chain(names::INPUT, hook(HookPoint::Input, 0), input());
+    chain(names::KNOWN, None, known());
+    chain(names::JUDGE, None, judge());
+    chain(names::SERVER, None, server());
+    chain(names::STAMP, None, vec![stamp(epochs)]);
+    for (set, key) in epochs.elements() {
+        sets.get_mut(set)
+            .expect("made above")
+            .elements
+            .insert(key, None);
+    }
+    Ruleset { sets, chains }
+}
+
+/// The only rule of `stamp`.
+///
+/// It must hold no verdict: such a rule would have the kernel validate the whole table at each new
+/// epoch. So what follows is the end of the chain, and that is the default verdict of the base
+/// chain, accept, since everything comes here by `goto`.
+pub(crate) fn stamp(epochs: &Epochs) -> Rule {
+    rule(
+        Vec::new(),
+        Action::Stamp(mark(epochs.current())),
+        "permitted",
+    )
+}
+
+/// The sets and the chain of masquerading; empty if there is nothing to masquerade.
+pub(crate) fn nat(nat: &Nat) -> Ruleset {
+    let mut ruleset = Ruleset::default();
+    let mut rules = Vec::new();
+    for family in Family::BOTH {
+        let sources = prefixes(nat.sources.iter().copied(), family);
+        if sources.is_empty() {
+            continue;
+        }
+        let pools = prefixes(nat.pools.iter().chain(&nat.sources).copied(), family);
+        ruleset.sets.insert(
+            names::nat_source(family).to_owned(),
+            ranges(family, sources),
+        );
+        ruleset
+            .sets
+            .insert(names::nat_pools(family).to_owned(), ranges(family, pools));
+        let matches = vec![
+            is_in(vec![Field::Source(family)], names::nat_source(family)),
+            Match::In(
+                vec![Field::Destination(family)],
+                names::nat_pools(family).to_owned(),
+                Test::IsNot,
+            ),
+        ];
+        rules.push(rule(matches, Action::Masquerade, "natOutgoing"));
+    }
+    if !rules.is_empty() {
+        // Not kube-proxy's 100: the order of chains of equal priority is that of their creation.
+        let hook = Hook {
+            point: HookPoint::Postrouting,
+            priority: 90,
+            chain_type: ChainType::Nat,
+        };
+        ruleset.chains.insert(
+            names::POSTROUTING.to_owned(),
+            Chain {
+                hook: Some(hook),
+                rules,
+            },
+        );
+    }
+    ruleset
+}
+
+/// A set of ranges of one family.
+pub(crate) fn ranges(family: Family, prefixes: Vec<IpNet>) -> Set {
+    let elements = prefixes
+        .into_iter()
+        .map(|prefix| (vec![KeyValue::Prefix(prefix)], None))
+        .collect();
+    Set {
+        key: vec![address_type(family)],
+        kind: SetKind::Ranges,
+        elements,
+    }
+}
+
+/// Those of one family: masked, disjoint, merged, sorted.
+pub(crate) fn prefixes(all: impl Iterator<Item = IpNet>, family: Family) -> Vec<IpNet> {
+    let mut v4 = Vec::new();
+    let mut v6 = Vec::new();
+    for net in all {
+        match net {
+            IpNet::V4(net) => v4.push(net),
+            IpNet::V6(net) => v6.push(net),
+        }
+    }
+    match family {
+        Family::V4 => Ipv4Net::aggregate(&v4).into_iter().map(IpNet::V4).collect(),
+        Family::V6 => Ipv6Net::aggregate(&v6).into_iter().map(IpNet::V6).collect(),
+    }
+}
+
+/// The key type of addresses of a family.
+pub(crate) fn address_type(family: Family) -> KeyType {
+    match family {
+        Family::V4 => KeyType::Ip4,
+        Family::V6 => KeyType::Ip6,
+    }
+}
+
+pub(crate) fn is_in(key: Vec<Field>, set: &str) -> Match {
+    Match::In(key, set.to_owned(), Test::Is)
+}
+
+pub(crate) fn rule(matches: Vec<Match>, action: Action, comment: &str) -> Rule {
+    Rule {
+        matches,
+        action,
+        comment: comment.to_owned(),
+    }
+}
+
+pub(crate) fn goto(chain: &str) -> Action {
+    Action::Verdict(Verdict::Goto(chain.to_owned()))
+}
+
+const ACCEPT: Action = Action::Verdict(Verdict::Accept);
+const DROP: Action = Action::Verdict(Verdict::Drop);
+
+fn ct_states() -> Set {
+    let verdicts = [
+        (CtState::Established, Verdict::Goto(names::KNOWN.to_owned())),
+        (CtState::Related, Verdict::Goto(names::KNOWN.to_owned())),
+        (CtState::Invalid, Verdict::Drop),
+        (CtState::Untracked, Verdict::Drop),
+    ];
+    let elements = verdicts.map(|(state, verdict)| (vec![KeyValue::CtState(state)], Some(verdict)));
+    Set {
+        key: vec![KeyType::CtState],
+        kind: SetKind::Map,
+        elements: BTreeMap::from(elements),
+    }
+}
+
+fn prerouting() -> Vec<Rule> {
+    let from = |address: Ipv6Addr, length| {
+        let net = Ipv6Net::new(address, length).expect("at most 128 bits");
+        Match::Address(Field::Source(Family::V6), IpNet::V6(net), Test::Is)
+    };
+    let types = |types: &[u8]| Match::Icmp6Types(types.iter().copied().collect::<BTreeSet<u8>>());
+    let link_local = [NEIGHBOUR_DISCOVERY, MULTICAST_LISTENER].concat();
+    let mut rules = vec![
+        rule(
+            vec![Match::OurLink(Side::In, Test::IsNot)],
+            ACCEPT,
+            "not from a pod",
+        ),
+        rule(
+            vec![
+                Match::Protocol(ICMP6),
+                types(&link_local),
+                from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+            ],
+            ACCEPT,
+            "neighbour discovery, multicast listeners",
+        ),
+        rule(
+            vec![
+                Match::Protocol(ICMP6),
+                types(&NEIGHBOUR_DISCOVERY),
+                from(Ipv6Addr::UNSPECIFIED, 128),
+            ],
+            ACCEPT,
+            "neighbour discovery before there is an address",
+        ),
+    ];
+    for family in Family::BOTH {
+        let own = is_in(
+            vec![Field::InLink, Field::Source(family)],
+            names::pod_source(family),
+        );
+        rules.push(rule(vec![own], ACCEPT, "the pod's own address"));
+    }
+    rules.push(rule(Vec::new(), DROP, "spoofed source"));
+    rules
+}
+
+fn forward() -> Vec<Rule> {
+    let others = vec![
+        Match::OurLink(Side::In, Test::IsNot),
+        Match::OurLink(Side::Out, Test::IsNot),
+    ];
+    vec![
+        rule(others, ACCEPT, "neither from nor to a pod"),
+        rule(
+            Vec::new(),
+            Action::Map(vec![Field::CtState], names::CT_STATES.to_owned()),
+            "",
+        ),
+        rule(Vec::new(), goto(names::JUDGE), ""),
+    ]
+}
+
+fn input() -> Vec<Rule> {
+    let types = NEIGHBOUR_DISCOVERY
+        .into_iter()
+        .chain(MULTICAST_LISTENER)
+        .collect();
+    vec![
+        rule(
+            vec![Match::OurLink(Side::In, Test::IsNot)],
+            ACCEPT,
+            "not from a pod",
+        ),
+        rule(
+            vec![Match::Protocol(ICMP6), Match::Icmp6Types(types)],
+            ACCEPT,
+            "neighbour discovery, multicast listeners",
+        ),
+        rule(
+            vec![Match::Direction(CtDirection::Reply)],
+            ACCEPT,
+            "answers to the node's own processes",
+        ),
+        rule(
+            Vec::new(),
+            Action::Map(vec![Field::CtState], names::CT_STATES.to_owned()),
+            "",
+        ),
+        rule(Vec::new(), goto(names::JUDGE), ""),
+    ]
+}
+
+fn known() -> Vec<Rule> {
+    let window = Match::In(vec![Field::Epoch], names::WINDOW.to_owned(), Test::IsNot);
+    let mut rules = vec![
+        rule(
+            vec![is_in(vec![Field::Epoch], names::EPOCH)],
+            ACCEPT,
+            "judged since the last change",
+        ),
+        rule(
+            vec![window],
+            goto(names::JUDGE),
+            "never judged, or too long ago",
+        ),
+    ];
+    for family in Family::BOTH {
+        for end in [Field::Client(family), Field::Server(family)] {
+            let stale = is_in(vec![Field::Epoch, end], names::stale(family));
+            rules.push(rule(
+                vec![stale],
+                goto(names::JUDGE),
+                "touched by a change since",
+            ));
+        }
+    }
+    rules.push(rule(Vec::new(), goto(names::STAMP), "untouched"));
+    rules
+}
+
+fn judge() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for family in Family::BOTH {
+        let map = Action::Map(
+            vec![Field::Client(family)],
+            names::from_pod(family).to_owned(),
+        );
+        rules.push(rule(Vec::new(), map, ""));
+    }
+    rules.extend(closed(
+        CtDirection::Original,
+        CtDirection::Reply,
+        "a pod without known policy",
+    ));
+    rules.push(rule(Vec::new(), goto(names::SERVER), ""));
+    rules
+}
+
+fn server() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for family in Family::BOTH {
+        let map = Action::Map(
+            vec![Field::Server(family)],
+            names::to_pod(family).to_owned(),
+        );
+        rules.push(rule(Vec::new(), map, ""));
+    }
+    rules.extend(closed(
+        CtDirection::Reply,
+        CtDirection::Original,
+        "a pod without known policy",
+    ));
+    rules.push(rule(Vec::new(), goto(names::STAMP), ""));
+    rules
+}
+
+/// Drops what comes from (`sends`) or goes to (`receives`) a pod that had no element in the maps.
+fn closed(sends: CtDirection, receives: CtDirection, comment: &str) -> [Rule; 2] {
+    [
+        rule(
+            vec![Match::Direction(sends), Match::OurLink(Side::In, Test::Is)],
+            DROP,
+            comment,
+        ),
+        rule(
+            vec![
+                Match::Direction(receives),
+                Match::OurLink(Side::Out, Test::Is),
+            ],
+            DROP,
+            comment,
+        ),
+    ]
+}

@@ -1,0 +1,298 @@
+//! Random worlds and a model of the kernel, for tests.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use margay_policy::model::{Action, Direction, PodId, PolicyId, PolicyKind, Protocol, TierEnd};
+use margay_policy::node_policy::{
+    AddressSetId, Endpoint, Match, NodePolicy, Origin, Peer, PolicyChange, PortRange, Ports, Rule,
+    RuleList, RuleListId, Service, ServiceSetId, TierRules,
+};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use crate::local::{Attachment, Local, Nat};
+use crate::ruleset::{CtDirection, CtState, HookPoint};
+use crate::sim::{Connection, Packet};
+
+pub(crate) mod kernel;
+
+/// Addresses that pods may have.
+pub(crate) fn pod_addresses() -> Vec<IpAddr> {
+    addresses(&[
+        "10.0.0.1",
+        "10.0.0.2",
+        "10.0.0.3",
+        "10.0.0.130",
+        "fd00::1",
+        "fd00::2",
+        "fd00::3",
+    ])
+}
+
+fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn any_address() -> impl Strategy<Value = IpAddr> {
+    let mut all = pod_addresses();
+    all.extend(addresses(&["192.0.2.1", "10.0.9.9", "2001:db8::1"]));
+    select(all)
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    select(vec![Protocol::Tcp, Protocol::Udp])
+}
+
+fn cidrs() -> impl Strategy<Value = Vec<IpNet>> {
+    let nets = [
+        "10.0.0.0/25",
+        "10.0.0.128/25",
+        "10.0.9.0/24",
+        "192.0.2.0/24",
+        "192.0.2.128/25",
+        "198.51.100.0/24",
+        "203.0.113.7/32",
+        "fd00::/64",
+        "2001:db8::/32",
+    ];
+    let nets: Vec<IpNet> = nets.iter().map(|net| net.parse().unwrap()).collect();
+    let count = nets.len();
+    prop_oneof![
+        8 => subsequence(nets, 0..=count),
+        1 => Just(vec!["0.0.0.0/0".parse().unwrap()]),
+        1 => Just(vec!["::/0".parse().unwrap()]),
+    ]
+}
+
+fn ports() -> impl Strategy<Value = Ports> {
+    let range = (
+        protocol(),
+        select(vec![(0, u16::MAX), (80, 80), (80, 90), (8080, 8081)]),
+    )
+        .prop_map(|(protocol, (first, last))| PortRange {
+            protocol,
+            first,
+            last,
+        });
+    prop_oneof![2 => Just(Ports::Any), 3 => vec(range, 0..3).prop_map(Ports::Ranges)]
+}
+
+fn matches() -> impl Strategy<Value = Match> {
+    let peer = prop_oneof![
+        2 => Just(Peer::Any),
+        5 => (0..4u128).prop_map(|id| Peer::Set(AddressSetId(id))),
+        2 => cidrs().prop_map(Peer::Cidrs),
+    ];
+    prop_oneof![
+        6 => (peer, ports()).prop_map(|(peer, ports)| Match::Traffic { peer, ports }),
+        1 => (0..2u128).prop_map(|id| Match::Service(ServiceSetId(id))),
+    ]
+}
+
+fn list(direction: Direction) -> impl Strategy<Value = RuleList> {
+    let tier = || {
+        let action =
+            prop_oneof![8 => Just(Action::Allow), 1 => Just(Action::Deny), 1 => Just(Action::Pass)];
+        (
+            vec((matches(), action), 0..4),
+            select(vec![TierEnd::Deny, TierEnd::Deny, TierEnd::NextTier]),
+        )
+    };
+    prop_oneof![3 => Just(1), 1 => 1..4usize]
+        .prop_flat_map(move |tiers| vec(tier(), tiers))
+        .prop_map(move |tiers| RuleList {
+            direction,
+            tiers: tiers
+                .into_iter()
+                .enumerate()
+                .map(|(index, (rules, end))| TierRules {
+                    name: format!("t{index}"),
+                    rules: rules
+                        .into_iter()
+                        .enumerate()
+                        .map(|(rule, (matches, action))| Rule {
+                            matches,
+                            action,
+                            origin: origin(direction, rule),
+                        })
+                        .collect(),
+                    end,
+                })
+                .collect(),
+        })
+}
+
+fn origin(direction: Direction, rule: usize) -> Origin {
+    let policy = PolicyId {
+        name: "p".into(),
+        namespace: "ns".into(),
+        kind: PolicyKind::NetworkPolicy,
+    };
+    Origin {
+        policy,
+        direction,
+        rule,
+    }
+}
+
+fn pod() -> impl Strategy<Value = PodId> {
+    (0..4).prop_map(|number| PodId::new("ns", format!("p{number}")))
+}
+
+/// Ids 0–3 are ingress lists, 4–7 egress lists.
+fn list_id(direction: Direction) -> impl Strategy<Value = RuleListId> {
+    let first = match direction {
+        Direction::Ingress => 0,
+        Direction::Egress => 4,
+    };
+    (first..first + 4u128).prop_map(RuleListId)
+}
+
+/// A change of policy; ids are reused with other content, more than a controller ever would.
+pub(crate) fn policy_change() -> impl Strategy<Value = PolicyChange> {
+    let service = || {
+        (any_address(), protocol(), select(vec![80, 8080])).prop_map(|(address, protocol, port)| {
+            Service {
+                address,
+                protocol,
+                port,
+            }
+        })
+    };
+    let put_list = |direction| {
+        (list_id(direction), list(direction))
+            .prop_map(|(id, list)| PolicyChange::PutRuleList { id, list })
+    };
+    let side = |direction| prop_oneof![1 => Just(None), 20 => list_id(direction).prop_map(Some), 1 => Just(Some(RuleListId(3)))];
+    prop_oneof![
+        4 => ((0..4u128), btree_set(any_address(), 0..3), btree_set(any_address(), 0..3)).prop_map(
+            |(id, add, remove)| PolicyChange::PatchAddressSet { id: AddressSetId(id), add, remove }
+        ),
+        1 => (0..4u128).prop_map(|id| PolicyChange::DeleteAddressSet { id: AddressSetId(id) }),
+        2 => ((0..2u128), btree_set(service(), 0..3), btree_set(service(), 0..3)).prop_map(
+            |(id, add, remove)| PolicyChange::PatchServiceSet { id: ServiceSetId(id), add, remove }
+        ),
+        1 => (0..2u128).prop_map(|id| PolicyChange::DeleteServiceSet { id: ServiceSetId(id) }),
+        2 => put_list(Direction::Ingress),
+        2 => put_list(Direction::Egress),
+        1 => (0..8u128).prop_map(|id| PolicyChange::DeleteRuleList { id: RuleListId(id) }),
+        4 => (pod(), side(Direction::Ingress), side(Direction::Egress)).prop_map(
+            |(pod, ingress, egress)| {
+                let endpoint =
+                    Endpoint { uid: String::new(), addresses: [].into(), ingress, egress };
+                PolicyChange::PutEndpoint { pod, endpoint }
+            }
+        ),
+        1 => pod().prop_map(|pod| PolicyChange::DeleteEndpoint { pod }),
+    ]
+}
+
+/// Something that happens to a node.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Policy(Vec<PolicyChange>),
+    Attach(PodId, Attachment),
+    Detach(PodId),
+    Nat(Nat),
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    let attachment =
+        (0..5, btree_set(select(pod_addresses()), 0..3)).prop_map(|(link, addresses)| Attachment {
+            link: format!("mgy{link}"),
+            addresses,
+        });
+    let nets = || {
+        let nets = ["10.0.0.0/24", "10.0.0.0/16", "10.2.0.0/16", "fd00::/56"];
+        let nets: Vec<IpNet> = nets.iter().map(|net| net.parse().unwrap()).collect();
+        btree_set(select(nets), 0..3)
+    };
+    prop_oneof![
+        6 => vec(policy_change(), 1..5).prop_map(Step::Policy),
+        3 => (pod(), attachment).prop_map(|(pod, attachment)| Step::Attach(pod, attachment)),
+        1 => pod().prop_map(Step::Detach),
+        1 => (nets(), nets()).prop_map(|(sources, pools)| Step::Nat(Nat { sources, pools })),
+    ]
+}
+
+/// A node's state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    pub(crate) policy: NodePolicy,
+    pub(crate) local: Local,
+}
+
+impl State {
+    pub(crate) fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Policy(changes) => changes.iter().for_each(|change| self.policy.apply(change)),
+            Step::Attach(pod, attachment) => {
+                self.local
+                    .attachments
+                    .insert(pod.clone(), attachment.clone());
+            }
+            Step::Detach(pod) => drop(self.local.attachments.remove(pod)),
+            Step::Nat(nat) => self.local.nat = nat.clone(),
+        }
+    }
+}
+
+/// A node with some policy and pods.
+pub(crate) fn state() -> impl Strategy<Value = State> {
+    vec(step(), 0..30).prop_map(|steps| {
+        let mut state = State::default();
+        steps.iter().for_each(|step| state.apply(step));
+        state
+    })
+}
+
+/// A packet of an established connection, without a mark.
+pub(crate) fn packet() -> impl Strategy<Value = Packet> {
+    let link = || select(vec!["mgy0", "mgy1", "mgy2", "mgy3", "eth0"]);
+    let direction = select(vec![CtDirection::Original, CtDirection::Reply]);
+    let hook = select(vec![
+        HookPoint::Forward,
+        HookPoint::Forward,
+        HookPoint::Input,
+    ]);
+    let traffic = (select(vec![6, 17, 1]), select(vec![80, 85, 8080, 443]));
+    (
+        hook,
+        link(),
+        link(),
+        any_address(),
+        any_address(),
+        direction,
+        traffic,
+    )
+        .prop_filter("one family", |(_, _, _, client, server, ..)| {
+            client.is_ipv4() == server.is_ipv4()
+        })
+        .prop_map(
+            |(hook, in_link, out_link, client, server, direction, (protocol, server_port))| {
+                let (source, destination) = match direction {
+                    CtDirection::Original => (client, server),
+                    CtDirection::Reply => (server, client),
+                };
+                Packet {
+                    hook,
+                    in_link: Some(in_link.to_owned()),
+                    out_link: (hook == HookPoint::Forward).then(|| out_link.to_owned()),
+                    source,
+                    destination,
+                    protocol,
+                    icmp_type: (protocol == 1).then_some(8),
+                    connection: Some(Connection {
+                        state: CtState::Established,
+                        direction,
+                        client,
+                        server,
+                        server_port,
+                        mark: 0,
+                    }),
+                }
+            },
+        )
+}

@@ -1,0 +1,125 @@
+//! HTTP/1.1 over the unix sockets of the controller and of felix: one request per connection.
+
+use std::fmt::Display;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use margay_sync::message::Refusal;
+use nix::errno::Errno;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// How long an answer may take. The daemons answer from memory.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A daemon's unix socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Socket {
+    path: PathBuf,
+    daemon: &'static str,
+}
+
+impl Socket {
+    /// The socket at `path` of the program `daemon`.
+    pub(crate) fn new(path: PathBuf, daemon: &'static str) -> Self {
+        Self { path, daemon }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The JSON at `page`.
+    ///
+    /// # Errors
+    /// In words for people: the socket is missing, refused, silent, or its answer is not understood.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, page: &str) -> anyhow::Result<T> {
+        let body = self.body(page).await?;
+        serde_json::from_slice(&body).with_context(|| {
+            format!("{self} answered {page} with something else than this margayctl expects; are both of the same version?")
+        })
+    }
+
+    /// The text at `page`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) async fn text(&self, page: &str) -> anyhow::Result<String> {
+        let body = self.body(page).await?;
+        String::from_utf8(body.into())
+            .with_context(|| format!("{self} answered {page} with no text"))
+    }
+
+    async fn body(&self, page: &str) -> anyhow::Result<Bytes> {
+        timeout(PATIENCE, self.exchange(page))
+            .await
+            .map_err(|_| anyhow!("{self} did not answer within {} s", PATIENCE.as_secs()))?
+    }
+
+    async fn exchange(&self, page: &str) -> anyhow::Result<Bytes> {
+        let stream = UnixStream::connect(&self.path)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .with_context(|| format!("{self} does not speak HTTP"))?;
+        let request = Request::get(page)
+            .header(HOST, "localhost")
+            .body(Empty::<Bytes>::new())
+            .with_context(|| format!("`{page}` is no page"))?;
+        let answer = async {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            Ok::<_, hyper::Error>((status, answer.into_body().collect().await?.to_bytes()))
+        };
+        // The connection is driven beside the exchange; it ends when the sender is dropped.
+        let driver = tokio::spawn(connection);
+        let (status, body) = answer.await.with_context(|| format!("{self} broke off"))?;
+        driver.abort();
+        self.checked(page, status, body)
+    }
+
+    fn checked(&self, page: &str, status: StatusCode, body: Bytes) -> anyhow::Result<Bytes> {
+        if status.is_success() {
+            return Ok(body);
+        }
+        if status == StatusCode::NOT_FOUND {
+            bail!("{self} has no {page}; is it of another version than this margayctl?");
+        }
+        match serde_json::from_slice::<Refusal>(&body) {
+            Ok(refusal) => bail!("{self} refused {page}: {}", refusal.error),
+            Err(_) => bail!("{self} refused {page} with status {status}"),
+        }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> anyhow::Error {
+        let Self { path, daemon } = self;
+        let path = path.display();
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT) => anyhow!(
+                "there is no socket {path}: {daemon} does not run here, or keeps its sockets \
+                 elsewhere (--run DIR)"
+            ),
+            Some(Errno::EACCES) => anyhow!("{path} is for root only: use sudo"),
+            Some(Errno::ECONNREFUSED) => {
+                anyhow!("nobody answers on {path}: {daemon} is not running")
+            }
+            Some(_) | None => anyhow!("cannot connect to {path}: {error}"),
+        }
+    }
+}
+
+impl Display for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.daemon, self.path.display())
+    }
+}

@@ -1,0 +1,171 @@
+//! `margayctl doctor`: looks for what keeps a node from working.
+//!
+//! Each topic has a file that reads facts from the kernel and judges them apart. What it reads is what
+//! its own network namespace shows; a lab's node is examined from a thread inside the node's namespace.
+
+mod agent;
+mod finding;
+mod firewall;
+mod forwarding;
+mod kernel;
+mod managers;
+mod mtu;
+mod namespace;
+mod port;
+mod proc;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use anyhow::anyhow;
+use clap::Args;
+use margay_sync::status::NodeStatus;
+use serde_json::json;
+
+use self::finding::{Finding, Level};
+use self::namespace::Namespace;
+use crate::output::{Answer, Paint, count};
+use crate::places::Places;
+
+#[derive(Args)]
+pub(crate) struct Doctor {
+    /// Only this node [default: the node we are on; of a lab seen from outside, every node]
+    #[arg(long)]
+    node: Option<String>,
+    /// The port of BGP
+    #[arg(long, default_value_t = 179)]
+    bgp_port: u16,
+}
+
+/// Who is examined.
+struct Patient {
+    name: String,
+    namespace: Namespace,
+    felix: anyhow::Result<NodeStatus>,
+}
+
+/// Examines this node, or the nodes of a lab; failed if something does not work.
+pub(crate) async fn run(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Result<Answer> {
+    let mut results = BTreeMap::new();
+    for patient in patients(args, places).await? {
+        let Patient {
+            name,
+            namespace,
+            felix,
+        } = patient;
+        let bgp_port = args.bgp_port;
+        let findings = namespace.run(move || examine(&felix, bgp_port))?;
+        results.insert(name, findings);
+    }
+    let failed = results
+        .values()
+        .flatten()
+        .any(|finding| finding.level == Level::Failure);
+    Ok(Answer {
+        text: render(&results),
+        data: Some(json!(results)),
+        failed,
+    })
+}
+
+/// The nodes to examine. Without any socket: the machine as it is, before an installation.
+async fn patients(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Result<Vec<Patient>> {
+    let places = match (places, &args.node) {
+        (Ok(places), _) => places,
+        (Err(error), Some(_)) => return Err(error),
+        (Err(error), None) => {
+            return Ok(vec![Patient {
+                name: "this machine".to_owned(),
+                namespace: Namespace::Own,
+                felix: Err(error),
+            }]);
+        }
+    };
+    let mut here = Vec::new();
+    let mut elsewhere = Vec::new();
+    let all = match args.node {
+        None if places.nodes.is_empty() => Vec::new(),
+        _ => places.felix(args.node.as_deref())?,
+    };
+    for (name, socket) in all {
+        let felix = socket.get::<NodeStatus>("/status").await;
+        let namespace = Namespace::of(socket.path());
+        let list = match namespace {
+            Namespace::Own => &mut here,
+            Namespace::Process(_) => &mut elsewhere,
+            Namespace::Unknown if args.node.is_some() => &mut here,
+            Namespace::Unknown => &mut elsewhere,
+        };
+        list.push(Patient {
+            name: name.to_owned(),
+            namespace,
+            felix,
+        });
+    }
+    if !here.is_empty() {
+        return Ok(here);
+    }
+    if elsewhere.is_empty() {
+        let dir = places.controller.path().with_file_name("felix.sock");
+        return Ok(vec![Patient {
+            name: "this machine".to_owned(),
+            namespace: Namespace::Own,
+            felix: Err(anyhow!("there is no {}", dir.display())),
+        }]);
+    }
+    Ok(elsewhere)
+}
+
+/// Runs in the namespace of the node.
+fn examine(felix: &anyhow::Result<NodeStatus>, bgp_port: u16) -> Vec<Finding> {
+    let status = felix.as_ref().ok();
+    let uplinks = proc::uplinks(status);
+    let mut findings = kernel::examine();
+    findings.extend(forwarding::examine(&uplinks));
+    findings.extend(port::examine(status, bgp_port));
+    findings.extend(mtu::examine(&uplinks));
+    findings.extend(firewall::examine());
+    findings.extend(managers::examine());
+    findings.extend(agent::examine(felix));
+    findings.sort_by_key(|finding| (finding.level, finding.id));
+    findings
+}
+
+fn render(results: &BTreeMap<String, Vec<Finding>>) -> String {
+    let mut text = String::new();
+    for (node, findings) in results {
+        let (failures, warnings): (Vec<_>, Vec<_>) = findings
+            .iter()
+            .partition(|finding| finding.level == Level::Failure);
+        let verdict = match (failures.len(), warnings.len()) {
+            (0, 0) => Paint::Good.on("nothing found"),
+            (0, warnings) => Paint::Warn.on(count(warnings, "warning")),
+            (failures, 0) => Paint::Bad.on(count(failures, "failure")),
+            (failures, warnings) => Paint::Bad.on(format!(
+                "{}, {}",
+                count(failures, "failure"),
+                count(warnings, "warning")
+            )),
+        };
+        let _ = writeln!(text, "{}: {verdict}", Paint::Head.on(node));
+        for Finding {
+            id,
+            level,
+            what,
+            reason,
+            fix,
+        } in findings
+        {
+            let paint = match level {
+                Level::Failure => Paint::Bad,
+                Level::Warning => Paint::Warn,
+            };
+            let _ = writeln!(
+                text,
+                "  {} {what}\n      why: {reason}\n      fix: {fix}",
+                paint.on(id)
+            );
+        }
+    }
+    text
+}

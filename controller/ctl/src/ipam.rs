@@ -1,0 +1,94 @@
+//! `margayctl ipam show`: pools and blocks.
+
+use clap::Subcommand;
+use margay_sync::status::{BlockStatus, IpamPage, PoolStatus};
+use serde_json::json;
+
+use crate::output::{Answer, Paint, table};
+use crate::places::Places;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Pools, the blocks that nodes claimed of them, and how full they are
+    Show,
+}
+
+/// What the controller knows of addresses.
+pub(crate) async fn run(command: Command, places: &Places) -> anyhow::Result<Answer> {
+    match command {
+        Command::Show => {
+            let page = places.controller.get::<IpamPage>("/ipam").await?;
+            Ok(Answer::new(render(&page), json!(page)))
+        }
+    }
+}
+
+fn render(IpamPage { pools, blocks }: &IpamPage) -> String {
+    let pools = table(
+        [
+            "POOL",
+            "BLOCKS OF",
+            "BLOCKS",
+            "CLAIMED",
+            "USED",
+            "NEW ADDRESSES",
+            "NAT OUTGOING",
+        ],
+        pools.iter().map(|pool| {
+            let PoolStatus {
+                cidr,
+                block_size,
+                disabled,
+                nat_outgoing,
+                blocks,
+                claimed,
+                used,
+            } = pool;
+            [
+                cidr.to_string(),
+                format!("/{block_size}"),
+                number(*blocks),
+                claimed.to_string(),
+                used.to_string(),
+                if *disabled {
+                    Paint::Warn.on("no (disabled)")
+                } else {
+                    "yes".into()
+                },
+                if *nat_outgoing {
+                    "yes".into()
+                } else {
+                    "no".into()
+                },
+            ]
+        }),
+    );
+    let blocks = table(
+        ["BLOCK", "NODE", "USED", "FREE"],
+        blocks
+            .iter()
+            .map(|(cidr, BlockStatus { node, size, used })| {
+                let free = used.map(|used| size.saturating_sub(u64::from(used)));
+                [
+                    cidr.to_string(),
+                    node.to_string(),
+                    used.map_or("not reported".into(), |used| used.to_string()),
+                    match free {
+                        None => "-".into(),
+                        Some(0) => Paint::Warn.on("0 (full)"),
+                        Some(_) if *size == u64::MAX => number(u64::MAX),
+                        Some(free) => number(free),
+                    },
+                ]
+            }),
+    );
+    format!("{pools}\n{blocks}")
+}
+
+fn number(number: u64) -> String {
+    if number == u64::MAX {
+        "2^64 or more".to_owned()
+    } else {
+        number.to_string()
+    }
+}

@@ -1,0 +1,29 @@
+//! `margayctl policy …`.
+
+mod evaluate;
+mod status;
+mod world;
+
+use clap::Subcommand;
+
+use crate::output::Answer;
+use crate::places::Places;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// On how many nodes each policy is in force, and its values that fail closed
+    Status,
+    /// Judges the connections of a file in a world of YAML files; no kernel, no cluster
+    Evaluate(evaluate::Evaluate),
+}
+
+/// Runs the subcommand; sockets are only looked for where they are needed.
+pub(crate) async fn run(
+    command: Command,
+    places: impl FnOnce() -> anyhow::Result<Places>,
+) -> anyhow::Result<Answer> {
+    match command {
+        Command::Status => status::run(&places()?).await,
+        Command::Evaluate(args) => evaluate::run(&args),
+    }
+}

@@ -28,6 +28,7 @@ pub(crate) fn pod_addresses() -> Vec<IpAddr> {
         "fd00::1",
         "fd00::2",
         "fd00::3",
+        "fd00::4",
     ])
 }
 
@@ -167,10 +168,10 @@ pub(crate) fn policy_change() -> impl Strategy<Value = PolicyChange> {
     };
     let side = |direction| prop_oneof![1 => Just(None), 20 => list_id(direction).prop_map(Some), 1 => Just(Some(RuleListId(3)))];
     prop_oneof![
-        4 => ((0..4u128), btree_set(any_address(), 0..3), btree_set(any_address(), 0..3)).prop_map(
+        8 => ((0..4u128), btree_set(any_address(), 0..3), btree_set(any_address(), 0..3)).prop_map(
             |(id, add, remove)| PolicyChange::PatchAddressSet { id: AddressSetId(id), add, remove }
         ),
-        1 => (0..4u128).prop_map(|id| PolicyChange::DeleteAddressSet { id: AddressSetId(id) }),
+        1 => (0..6u128).prop_map(|id| PolicyChange::DeleteAddressSet { id: AddressSetId(id) }),
         2 => ((0..2u128), btree_set(service(), 0..3), btree_set(service(), 0..3)).prop_map(
             |(id, add, remove)| PolicyChange::PatchServiceSet { id: ServiceSetId(id), add, remove }
         ),
@@ -210,7 +211,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         btree_set(select(nets), 0..3)
     };
     prop_oneof![
-        6 => vec(policy_change(), 1..5).prop_map(Step::Policy),
+        4 => policy_change().prop_map(|change| Step::Policy(vec![change])),
+        2 => vec(policy_change(), 1..5).prop_map(Step::Policy),
         3 => (pod(), attachment).prop_map(|(pod, attachment)| Step::Attach(pod, attachment)),
         1 => pod().prop_map(Step::Detach),
         1 => (nets(), nets()).prop_map(|(sources, pools)| Step::Nat(Nat { sources, pools })),
@@ -227,7 +229,11 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn apply(&mut self, step: &Step) {
         match step {
-            Step::Policy(changes) => changes.iter().for_each(|change| self.policy.apply(change)),
+            Step::Policy(changes) => {
+                for change in changes {
+                    self.policy.apply(change);
+                }
+            }
             Step::Attach(pod, attachment) => {
                 self.local
                     .attachments
@@ -239,11 +245,43 @@ impl State {
     }
 }
 
-/// A node with some policy and pods.
+/// A node with policy and pods: all pods have an address of each family and lists, to which then some
+/// things happen.
 pub(crate) fn state() -> impl Strategy<Value = State> {
-    vec(step(), 0..30).prop_map(|steps| {
+    let lists = (
+        vec(list(Direction::Ingress), 4),
+        vec(list(Direction::Egress), 4),
+    );
+    let sets = vec(btree_set(any_address(), 0..8), 4);
+    let sides = vec((list_id(Direction::Ingress), list_id(Direction::Egress)), 4);
+    (lists, sets, sides, vec(step(), 0..6)).prop_map(|((ingress, egress), sets, sides, steps)| {
         let mut state = State::default();
-        steps.iter().for_each(|step| state.apply(step));
+        let lists = ingress.into_iter().chain(egress).zip(0..);
+        state.policy.rule_lists = lists.map(|(list, id)| (RuleListId(id), list)).collect();
+        let sets = sets.into_iter().zip(0..);
+        state.policy.address_sets = sets
+            .map(|(members, id)| (AddressSetId(id), members))
+            .collect();
+        for (number, (ingress, egress)) in sides.into_iter().enumerate() {
+            let pod = PodId::new("ns", format!("p{number}"));
+            let (ingress, egress) = (Some(ingress), Some(egress));
+            let endpoint = Endpoint {
+                uid: String::new(),
+                addresses: [].into(),
+                ingress,
+                egress,
+            };
+            state.policy.endpoints.insert(pod.clone(), endpoint);
+            let addresses = [pod_addresses()[number], pod_addresses()[4 + number]].into();
+            let attachment = Attachment {
+                link: format!("mgy{number}"),
+                addresses,
+            };
+            state.local.attachments.insert(pod, attachment);
+        }
+        for step in &steps {
+            state.apply(step);
+        }
         state
     })
 }

@@ -129,7 +129,7 @@ impl Class {
                             names::members(family),
                         ))]
                     }
-                    Peer::Cidrs(nets) => self.cidrs(nets, &end, family, literal_only),
+                    Peer::Cidrs(nets) => self.cidrs(nets, end, family, literal_only),
                 };
                 let mut alternatives = Vec::with_capacity(peers.len() * ports.len());
                 for peer in peers {
@@ -147,7 +147,7 @@ impl Class {
     fn cidrs(
         &mut self,
         nets: &[IpNet],
-        end: &Field,
+        end: Field,
         family: Family,
         literal_only: bool,
     ) -> Vec<Option<Match>> {
@@ -156,11 +156,11 @@ impl Class {
             vec![None]
         } else if nets.len() <= LITERAL_PREFIXES || literal_only {
             nets.into_iter()
-                .map(|net| Some(Match::Address(end.clone(), net, Test::Is)))
+                .map(|net| Some(Match::Address(end, net, Test::Is)))
                 .collect()
         } else {
             let name = ranges_name(&nets, family);
-            let matches = is_in(vec![end.clone()], &name);
+            let matches = is_in(vec![end], &name);
             self.ranges.insert(name, ranges(family, nets));
             vec![Some(matches)]
         }
@@ -199,12 +199,12 @@ fn ranges_name(nets: &[IpNet], family: Family) -> SetName {
         hash.update(b"\n");
     }
     let digest: [u8; 32] = hash.finalize().into();
-    let hex: String = digest
-        .iter()
-        .take(16)
-        .map(|octet| format!("{octet:02x}"))
-        .collect();
-    format!("c{}-{hex}", names::digit(family))
+    let (half, _) = digest.split_first_chunk().expect("16 of 32 octets");
+    format!(
+        "c{}-{:032x}",
+        names::digit(family),
+        u128::from_be_bytes(*half)
+    )
 }
 
 /// Cut to what fits.

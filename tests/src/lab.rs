@@ -2,9 +2,17 @@
 
 pub mod bird;
 pub mod clock;
+pub mod cluster;
+pub mod cni;
+pub mod daemon;
 pub mod guard;
+pub mod http;
 pub mod ip;
 pub mod netns;
+pub mod objects;
+pub mod pods;
+pub mod probe;
 pub mod prober;
 pub mod process;
+pub mod settle;
 pub mod topology;

@@ -2,13 +2,11 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::netns::Netns;
-use super::process::{self, Privilege};
 use super::topology::{BEYOND4, BEYOND6, ROUTER_ASN, ROUTER_ID, Topology, full};
 
 /// What BIRD does about a session that it could dial itself.
@@ -84,69 +82,16 @@ pub fn config(topology: &Topology, asn: u32, port: u16, dialling: Dialling) -> S
     text
 }
 
-/// A running BIRD.
-#[derive(Debug)]
-pub struct Bird {
-    folder: PathBuf,
-    child: Child,
-}
-
-impl Bird {
-    /// Starts BIRD in the router's namespace; `folder` gets its configuration, log and socket.
-    ///
-    /// # Errors
-    /// If BIRD is not installed or cannot be started.
-    pub fn start(netns: &Netns, folder: &Path, config: &str) -> Result<Self> {
-        std::fs::write(folder.join("bird.conf"), config)?;
-        let mut command = Command::new("/usr/sbin/bird");
-        command
-            .arg("-f")
-            .arg("-c")
-            .arg(folder.join("bird.conf"))
-            .arg("-s")
-            .arg(folder.join("bird.ctl"));
-        let child = process::spawn(
-            netns,
-            Privilege::Full,
-            &mut command,
-            &folder.join("bird.log"),
-        )
-        .context("no BIRD: install the package bird2")?;
-        std::fs::write(folder.join("bird.pid"), child.id().to_string())?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            child,
-        })
-    }
-
-    /// Replaces the configuration of the running BIRD.
-    ///
-    /// # Errors
-    /// If BIRD refuses it.
-    pub fn configure(&self, config: &str) -> Result<()> {
-        std::fs::write(self.folder.join("bird.conf"), config)?;
-        ask(&self.folder, "configure").map(drop)
-    }
-
-    /// Asks as `birdc` does.
-    ///
-    /// # Errors
-    /// If BIRD does not answer.
-    pub fn ask(&self, command: &str) -> Result<String> {
-        ask(&self.folder, command)
-    }
-
-    /// Ends it with SIGKILL and reaps it.
-    pub fn kill(&mut self) {
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-impl Drop for Bird {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// The command that runs BIRD in the foreground with its files in `folder`.
+pub fn command(folder: &Path) -> Command {
+    let mut command = Command::new("/usr/sbin/bird");
+    command
+        .arg("-f")
+        .arg("-c")
+        .arg(folder.join("bird.conf"))
+        .arg("-s")
+        .arg(folder.join("bird.ctl"));
+    command
 }
 
 /// Asks the BIRD whose socket is in `folder`.

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// AS number of the router.
 pub const ROUTER_ASN: u32 = 64600;
@@ -35,7 +36,7 @@ pub struct NodeSpec {
 }
 
 /// The fabric: one switch that nodes, router and controller hang on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
     /// Nodes in the order given.
     pub nodes: Vec<Node>,
@@ -46,7 +47,7 @@ pub struct Topology {
 }
 
 /// A node's place on the fabric.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// `metadata.name`.
     pub name: String,
@@ -122,6 +123,20 @@ impl Topology {
             router,
             externals: externals.clone(),
         })
+    }
+
+    /// A node by its name.
+    ///
+    /// # Errors
+    /// If there is none; which there are.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        self.nodes
+            .iter()
+            .find(|node| node.name == name)
+            .with_context(|| {
+                let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+                format!("no node `{name}`; there are {}", names.join(", "))
+            })
     }
 
     /// The router's address in the subnet of `address`.

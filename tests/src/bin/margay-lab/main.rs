@@ -1,0 +1,55 @@
+//! `margay-lab`: a cluster of network namespaces on this machine, to look at, to play with, to test.
+
+mod args;
+mod exec;
+mod pod;
+mod probe;
+mod serve;
+mod standing;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    // Where a panic aborts, no guard's drop removes the lab.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if cfg!(panic = "abort") {
+            margay_tests::lab::guard::remove_live();
+        }
+    }));
+    match run(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("margay-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let name = arguments.name.as_str();
+    match arguments.command {
+        Command::Up { world, external } => standing::up(name, world.as_deref(), external)?,
+        Command::Down => standing::down(name)?,
+        Command::Status => standing::status(name)?,
+        Command::Exec { target, command } => return exec::exec(name, &target, &command),
+        Command::Apply { file } => standing::apply(name, &file)?,
+        Command::Delete { file } => standing::delete(name, &file)?,
+        Command::Pod { command } => pod::run(name, command)?,
+        Command::Probe { world, probes } => probe::run(&world, &probes)?,
+        Command::Serve => serve::run(name)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,34 @@
+//! `probe`: a world's probes as real packets, in a lab of its own.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use margay_tests::lab::cluster::{Lab, Options};
+use margay_tests::lab::objects::Objects;
+use margay_tests::lab::probe::{externals_of, line, read};
+use margay_tests::lab::prober::Effort;
+
+/// Prints every probe with its verdict; what is going on goes to standard error.
+pub(crate) fn run(world: &Path, probes: &Path) -> Result<()> {
+    let probes = read(probes)?;
+    let objects = Objects::read(world)?;
+    for problem in &objects.problems {
+        eprintln!("{problem}");
+    }
+    let flows: Vec<_> = probes.iter().map(|probe| probe.flow.clone()).collect();
+    let externals = externals_of(&flows, &objects);
+    let mut lab = Lab::up(Options {
+        objects,
+        externals,
+        ..Options::default()
+    })?;
+    lab.start_pods(&lab.wanted_pods())?;
+    lab.settle()?;
+    let answers = lab.probe(&flows, Effort::default())?;
+    let mut out = std::io::stdout().lock();
+    for (probe, answer) in probes.iter().zip(&answers) {
+        writeln!(out, "{}", line(probe, answer)?)?;
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,674 @@
+//! A whole lab: fabric, controller, felix on every node, BIRD, the host beyond it, and pods.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use margay_api::load::Key;
+use margay_policy::model::{Cluster, PodId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::bird::{self, Dialling};
+use super::clock::wait;
+use super::daemon::Daemon;
+use super::guard::{self, Scratch};
+use super::netns::Netns;
+use super::objects::{self, Objects};
+use super::pods::PodRecord;
+use super::prober::{ListenerId, Prober};
+use super::process::{Privilege, program};
+use super::topology::{CONTROLLER, ROUTER_ASN, Topology};
+use super::{http, ip};
+
+/// Port of the controller's sync server.
+const SYNC_PORT: u16 = 7443;
+/// AS number of the nodes unless the world says otherwise.
+const NODE_ASN: u32 = 64512;
+
+/// What a lab is raised from.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Its name; `None`: a fresh one.
+    pub name: Option<String>,
+    /// The world.
+    pub objects: Objects,
+    /// Addresses of the host beyond the router.
+    pub externals: BTreeSet<IpAddr>,
+    /// Whether BIRD dials.
+    pub dialling: Dialling,
+    /// Called with each step that is done.
+    pub progress: Progress,
+}
+
+/// Told what was just done.
+pub struct Progress(pub Box<dyn FnMut(&str) + Send>);
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self(Box::new(|step| tracing::debug!(step, "done")))
+    }
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// What a later process must know of a standing lab.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) topology: Topology,
+    pub(super) asn: u32,
+    pub(super) bgp_port: u16,
+    pub(super) pods: BTreeMap<PodId, PodRecord>,
+    /// Counts pods that ever were, for names.
+    pub(super) pod_count: u32,
+}
+
+/// A lab. Dropping it removes everything, unless it was kept or opened.
+#[derive(Debug)]
+pub struct Lab {
+    // Fields drop in this order: sockets and daemons before the namespaces.
+    pub(super) prober: Option<Prober>,
+    pub(super) listeners: BTreeMap<PodId, ListenerId>,
+    felixes: BTreeMap<String, Daemon>,
+    controller: Option<Daemon>,
+    bird: Option<Daemon>,
+    pub(super) nodes: BTreeMap<String, Arc<Netns>>,
+    pub(super) router: Arc<Netns>,
+    pub(super) host: Arc<Netns>,
+    controller_netns: Netns,
+    pub(super) objects: Objects,
+    pub(super) record: Record,
+    pub(super) marks: u32,
+    /// The process that listens for the pods of a lab that stands.
+    server: Option<Daemon>,
+    pub(super) scratch: Scratch,
+}
+
+impl Lab {
+    /// Raises a lab without its pods and waits until its daemons are in sync and every BGP session is up.
+    ///
+    /// # Errors
+    /// What could not be done; everything is removed again.
+    pub fn up(options: Options) -> Result<Self> {
+        let Options {
+            name,
+            mut objects,
+            externals,
+            dialling,
+            mut progress,
+        } = options;
+        let name = name.unwrap_or_else(|| format!("t-{}", guard::random()));
+        let cluster = objects.cluster();
+        let taken: BTreeSet<IpAddr> = cluster
+            .pods
+            .values()
+            .flat_map(|pod| pod.addresses.iter().copied())
+            .collect();
+        let topology = Topology::new(&objects.nodes(), &externals, &taken)?;
+        let (asn, bgp_port) = speaker_settings(&objects);
+        complete(&mut objects, &topology)?;
+        let scratch = Scratch::create(&name)?;
+        for folder in ["world", "controller", "nodes"] {
+            fs::create_dir(scratch.folder().join(folder))?;
+        }
+        for (key, document) in &objects.documents {
+            objects::write(&scratch.folder().join("world"), key, document)?;
+        }
+        let record = Record {
+            topology,
+            asn,
+            bgp_port,
+            pods: BTreeMap::new(),
+            pod_count: 0,
+        };
+        let mut lab = Self::fabric(scratch, record, objects)?;
+        (progress.0)("switch, nodes, router and host");
+        lab.start_daemons(dialling)?;
+        (progress.0)("controller, felix on every node, BIRD");
+        lab.wait_ready()?;
+        (progress.0)("policy in sync, BGP sessions up");
+        Ok(lab)
+    }
+
+    /// Opens a lab that stands.
+    ///
+    /// # Errors
+    /// If there is none of that name, or it is broken.
+    pub fn open(name: &str) -> Result<Self> {
+        let scratch = Scratch::open(name)?;
+        let folder = scratch.folder();
+        let text = fs::read_to_string(folder.join("lab.json"))
+            .with_context(|| format!("lab `{name}` is not whole"))?;
+        let record: Record = serde_json::from_str(&text)?;
+        let netns = |suffix: &str| Netns::open(&scratch.netns_name(suffix));
+        let nodes = node_suffixes(&record.topology)
+            .map(|(node, suffix)| Ok((node, Arc::new(netns(&suffix)?))))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        let felixes = nodes
+            .keys()
+            .filter_map(|node| {
+                Some((
+                    node.clone(),
+                    Daemon::open(&folder.join("nodes").join(node), "felix").ok()?,
+                ))
+            })
+            .collect();
+        Ok(Self {
+            prober: None,
+            listeners: BTreeMap::new(),
+            felixes,
+            controller: Daemon::open(&folder, "controller").ok(),
+            bird: Daemon::open(&folder, "bird").ok(),
+            nodes,
+            router: Arc::new(netns("r")?),
+            host: Arc::new(netns("h")?),
+            controller_netns: netns("c")?,
+            objects: Objects::read(&folder.join("world"))?,
+            record,
+            marks: 0,
+            server: Some(Daemon::open(&folder, "serve")?),
+            scratch,
+        })
+    }
+
+    /// From now on a process of its own listens for the pods (`margay-lab serve`), not this one.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn serve_apart(&mut self, program: &Path) -> Result<()> {
+        self.save()?;
+        let mut command = Command::new(program);
+        command.args(["--name", self.scratch.name(), "serve"]);
+        let folder = self.folder();
+        let ready = folder.join("serve.ready");
+        self.server = Some(Daemon::start(
+            &self.controller_netns,
+            Privilege::Full,
+            &mut command,
+            &folder,
+            "serve",
+        )?);
+        wait(
+            "the process that listens for pods",
+            Duration::from_secs(10),
+            || {
+                if ready.exists() {
+                    Ok(())
+                } else {
+                    Err(self.log_tail("serve.log"))
+                }
+            },
+        )
+    }
+
+    /// The process that listens for the pods, if it is not this one.
+    pub(super) fn server(&self) -> Option<&Daemon> {
+        self.server.as_ref()
+    }
+
+    /// Lets it stand after this process.
+    ///
+    /// # Errors
+    /// If its state cannot be written.
+    pub fn keep(mut self) -> Result<()> {
+        self.save()?;
+        self.scratch.keep()
+    }
+
+    /// Writes down what a later process must know.
+    pub(super) fn save(&self) -> Result<()> {
+        Ok(fs::write(
+            self.folder().join("lab.json"),
+            serde_json::to_string_pretty(&self.record)?,
+        )?)
+    }
+
+    /// Makes all namespaces and cables.
+    fn fabric(scratch: Scratch, record: Record, objects: Objects) -> Result<Self> {
+        let forwarding = [
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+        ];
+        let switch = scratch.netns("s")?;
+        let (controller_netns, router, host) = (
+            scratch.netns("c")?,
+            scratch.netns("r")?,
+            scratch.netns("h")?,
+        );
+        router.set(&forwarding)?;
+        let mut nodes = BTreeMap::new();
+        let mut cables = vec![
+            "link add br0 type bridge mcast_snooping 0".to_owned(),
+            "link set br0 up".to_owned(),
+        ];
+        let mut cable = |name: &str, far: &Netns| {
+            cables.push(format!(
+                "link add {name} type veth peer name eth0 netns {}",
+                far.name()
+            ));
+            cables.push(format!("link set {name} master br0 up"));
+        };
+        cable("c", &controller_netns);
+        cable("r", &router);
+        for (node, suffix) in node_suffixes(&record.topology) {
+            let netns = scratch.netns(&suffix)?;
+            netns.set(&forwarding)?;
+            cable(&suffix, &netns);
+            nodes.insert(node, Arc::new(netns));
+        }
+        ip::batch(switch.name(), &cables)?;
+        let beyond = format!(
+            "link add eth1 type veth peer name eth0 netns {}",
+            host.name()
+        );
+        ip::batch(router.name(), &[beyond])?;
+        ip::batch(router.name(), &record.topology.router_commands())?;
+        ip::batch(host.name(), &record.topology.host_commands())?;
+        ip::batch(
+            controller_netns.name(),
+            &record.topology.controller_commands(),
+        )?;
+        for node in &record.topology.nodes {
+            let netns = nodes
+                .get(&node.name)
+                .context("every node has a namespace")?;
+            ip::batch(netns.name(), &record.topology.node_commands(node))?;
+        }
+        Ok(Self {
+            prober: None,
+            listeners: BTreeMap::new(),
+            felixes: BTreeMap::new(),
+            controller: None,
+            bird: None,
+            nodes,
+            router: Arc::new(router),
+            host: Arc::new(host),
+            controller_netns,
+            objects,
+            record,
+            marks: 0,
+            server: None,
+            scratch,
+        })
+    }
+
+    fn start_daemons(&mut self, dialling: Dialling) -> Result<()> {
+        let names: Vec<String> = self.nodes.keys().cloned().collect();
+        let mut tokens = String::new();
+        for node in &names {
+            let folder = self.node_folder(node);
+            fs::create_dir_all(folder.join("state"))?;
+            let token = [
+                guard::random(),
+                guard::random(),
+                guard::random(),
+                guard::random(),
+            ]
+            .concat();
+            fs::write(folder.join("token"), &token)?;
+            tokens.extend([node, " ", &token, "\n"]);
+        }
+        fs::write(self.folder().join("tokens"), tokens)?;
+        self.start_bird(dialling)?;
+        self.start_controller()?;
+        let ca = self.ca();
+        wait(
+            "the controller has made its certificate",
+            Duration::from_secs(10),
+            || {
+                if ca.exists() {
+                    Ok(())
+                } else {
+                    Err(self.log_tail("controller.log"))
+                }
+            },
+        )?;
+        for node in &names {
+            self.start_felix(node)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the controller.
+    ///
+    /// # Errors
+    /// If it is not built or cannot be started.
+    pub fn start_controller(&mut self) -> Result<()> {
+        let folder = self.folder();
+        let mut command = Command::new(program("margay-controller")?);
+        command
+            .arg("--folder")
+            .arg(folder.join("world"))
+            .arg("--state")
+            .arg(folder.join("controller"))
+            .arg("--listen")
+            .arg(SocketAddr::from((CONTROLLER, SYNC_PORT)).to_string())
+            .arg("--tokens")
+            .arg(folder.join("tokens"))
+            .arg("--socket")
+            .arg(self.controller_socket());
+        self.controller = Some(Daemon::start(
+            &self.controller_netns,
+            Privilege::Full,
+            &mut command,
+            &folder,
+            "controller",
+        )?);
+        Ok(())
+    }
+
+    /// Ends the controller with SIGKILL.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn kill_controller(&mut self) -> Result<()> {
+        self.controller.take().map_or(Ok(()), Daemon::kill)
+    }
+
+    /// Starts felix on a node.
+    ///
+    /// # Errors
+    /// If it is not built or cannot be started.
+    pub fn start_felix(&mut self, node: &str) -> Result<()> {
+        let folder = self.node_folder(node);
+        let mut command = Command::new(program("margay-felix")?);
+        command
+            .args(["--node", node, "--controller"])
+            .arg(SocketAddr::from((CONTROLLER, SYNC_PORT)).to_string())
+            .arg("--ca")
+            .arg(self.ca())
+            .arg("--token-file")
+            .arg(folder.join("token"))
+            .arg("--state")
+            .arg(folder.join("state"))
+            .arg("--run")
+            .arg(&folder);
+        let netns = self
+            .nodes
+            .get(node)
+            .with_context(|| format!("no node `{node}`"))?;
+        let daemon = Daemon::start(netns, Privilege::Felix, &mut command, &folder, "felix")?;
+        self.felixes.insert(node.to_owned(), daemon);
+        Ok(())
+    }
+
+    /// Ends felix on a node with SIGKILL.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn kill_felix(&mut self, node: &str) -> Result<()> {
+        self.felixes.remove(node).map_or(Ok(()), Daemon::kill)
+    }
+
+    /// felix' process id.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn felix_pid(&self, node: &str) -> Result<u32> {
+        Ok(self
+            .felixes
+            .get(node)
+            .with_context(|| format!("felix does not run on `{node}`"))?
+            .pid())
+    }
+
+    /// Starts BIRD.
+    ///
+    /// # Errors
+    /// If it is not installed or cannot be started.
+    pub fn start_bird(&mut self, dialling: Dialling) -> Result<()> {
+        let folder = self.folder();
+        fs::write(folder.join("bird.conf"), self.bird_config(dialling))?;
+        let mut command = bird::command(&folder);
+        self.bird = Some(
+            Daemon::start(&self.router, Privilege::Full, &mut command, &folder, "bird")
+                .context("no BIRD: install the package bird2")?,
+        );
+        Ok(())
+    }
+
+    /// Ends BIRD with SIGKILL.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub fn kill_bird(&mut self) -> Result<()> {
+        self.bird.take().map_or(Ok(()), Daemon::kill)
+    }
+
+    /// Asks BIRD as `birdc` does.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn bird(&self, command: &str) -> Result<String> {
+        bird::ask(&self.folder(), command)
+    }
+
+    fn bird_config(&self, dialling: Dialling) -> String {
+        bird::config(
+            &self.record.topology,
+            self.record.asn,
+            self.record.bgp_port,
+            dialling,
+        )
+    }
+
+    /// The lab's folder.
+    pub fn folder(&self) -> PathBuf {
+        self.scratch.folder()
+    }
+
+    /// The folder that the controller watches.
+    pub fn world_folder(&self) -> PathBuf {
+        self.folder().join("world")
+    }
+
+    /// A node's folder: sockets, log, token and felix' state.
+    pub fn node_folder(&self, node: &str) -> PathBuf {
+        self.folder().join("nodes").join(node)
+    }
+
+    /// The controller's unix socket.
+    pub fn controller_socket(&self) -> PathBuf {
+        self.folder().join("controller.sock")
+    }
+
+    /// felix' unix socket.
+    pub fn felix_socket(&self, node: &str) -> PathBuf {
+        self.node_folder(node).join("felix.sock")
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.folder().join("controller/tls/ca.pem")
+    }
+
+    /// Names of the nodes.
+    pub fn node_names(&self) -> Vec<String> {
+        self.nodes.keys().cloned().collect()
+    }
+
+    /// The namespace of a node.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn node(&self, name: &str) -> Result<Arc<Netns>> {
+        self.record.topology.node(name)?;
+        self.nodes
+            .get(name)
+            .cloned()
+            .with_context(|| format!("no node `{name}`"))
+    }
+
+    /// The router's namespace.
+    pub fn router(&self) -> Arc<Netns> {
+        Arc::clone(&self.router)
+    }
+
+    /// The namespace of the host beyond the router.
+    pub fn host(&self) -> Arc<Netns> {
+        Arc::clone(&self.host)
+    }
+
+    /// Addresses on the fabric.
+    pub fn topology(&self) -> &Topology {
+        &self.record.topology
+    }
+
+    /// The cluster as it stands: the objects, with the addresses that pods were given.
+    pub fn cluster(&self) -> Cluster {
+        let mut cluster = self.objects.cluster();
+        for (id, record) in &self.record.pods {
+            if let Some(pod) = cluster
+                .pods
+                .get_mut(id)
+                .filter(|pod| pod.addresses.is_empty())
+            {
+                pod.addresses.clone_from(&record.addresses);
+            }
+        }
+        cluster
+    }
+
+    /// Adds or replaces an object.
+    ///
+    /// # Errors
+    /// If it is none, or cannot be written.
+    pub fn apply(&mut self, document: Value) -> Result<Key> {
+        let key = self.objects.add(document.clone())?;
+        objects::write(&self.world_folder(), &key, &document)?;
+        Ok(key)
+    }
+
+    /// Removes an object.
+    ///
+    /// # Errors
+    /// If its file cannot be removed.
+    pub fn delete(&mut self, key: &Key) -> Result<()> {
+        self.objects.documents.remove(key);
+        objects::delete(&self.world_folder(), key)
+    }
+
+    /// The last lines of a log in the lab's folder, for messages.
+    pub fn log_tail(&self, file: &str) -> String {
+        let text = fs::read_to_string(self.folder().join(file)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        format!(
+            "{file}: {}",
+            lines[lines.len().saturating_sub(5)..].join("\n")
+        )
+    }
+
+    /// The JSON at a page of the controller.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn ask_controller<T: serde::de::DeserializeOwned>(&self, page: &str) -> Result<T> {
+        http::get(&self.controller_socket(), page)
+    }
+
+    /// The JSON at a page of felix.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn ask_felix<T: serde::de::DeserializeOwned>(&self, node: &str, page: &str) -> Result<T> {
+        http::get(&self.felix_socket(node), page)
+    }
+}
+
+/// Nodes with the suffixes of their namespaces.
+fn node_suffixes(topology: &Topology) -> impl Iterator<Item = (String, String)> {
+    topology
+        .nodes
+        .iter()
+        .zip(1..)
+        .map(|(node, number)| (node.name.clone(), format!("n{number}")))
+}
+
+/// AS number and BGP port of the nodes.
+fn speaker_settings(objects: &Objects) -> (u32, u16) {
+    let config = objects
+        .documents
+        .iter()
+        .find(|(key, _)| key.kind == "NetworkConfig" && key.name == "default");
+    let number = |field: &str| config.and_then(|(_, document)| document["spec"][field].as_u64());
+    (
+        number("asn")
+            .and_then(|asn| asn.try_into().ok())
+            .unwrap_or(NODE_ASN),
+        number("bgpPort")
+            .and_then(|port| port.try_into().ok())
+            .unwrap_or(179),
+    )
+}
+
+/// Adds what the lab needs and the world does not say: nodes' addresses on the fabric, the router as a BGP peer.
+fn complete(objects: &mut Objects, topology: &Topology) -> Result<()> {
+    let mut peers: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
+    for node in &topology.nodes {
+        let router = node
+            .addresses
+            .first()
+            .and_then(|address| topology.router_for(*address));
+        peers
+            .entry(router.context("every node has a router")?)
+            .or_default()
+            .push(node.name.clone());
+    }
+    let single = peers.len() == 1;
+    for node in &topology.nodes {
+        let key = Key {
+            kind: "Node".to_owned(),
+            namespace: String::new(),
+            name: node.name.clone(),
+        };
+        let mut document = objects.documents.remove(&key).unwrap_or_else(
+            || json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}}),
+        );
+        let written = document
+            .pointer("/status/addresses")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let internal =
+            |address: &IpAddr| json!({"type": "InternalIP", "address": address.to_string()});
+        // The order matters: BGP speaks over the first.
+        let mut addresses: Vec<Value> = node.addresses.iter().map(internal).collect();
+        addresses.extend(
+            written
+                .into_iter()
+                .filter(|address| address["type"] != "InternalIP"),
+        );
+        document["status"]["addresses"] = addresses.into();
+        if !single {
+            let router = peers
+                .iter()
+                .position(|(_, nodes)| nodes.contains(&node.name))
+                .unwrap_or_default();
+            document["metadata"]["labels"]["lab.margay.io/router"] =
+                format!("router-{router}").into();
+        }
+        objects.documents.insert(key, document);
+    }
+    if !objects.documents.keys().any(|key| key.kind == "BGPPeer") {
+        for (number, (address, nodes)) in peers.iter().enumerate() {
+            let (name, nodes) = if single {
+                ("router".to_owned(), &[][..])
+            } else {
+                (format!("router-{number}"), &nodes[..])
+            };
+            objects.add(objects::bgp_peer(&name, *address, ROUTER_ASN, nodes))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,6 @@ mod proc;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use anyhow::anyhow;
 use clap::Args;
 use margay_sync::status::NodeStatus;
 use serde_json::json;
@@ -41,7 +40,8 @@ pub(crate) struct Doctor {
 struct Patient {
     name: String,
     namespace: Namespace,
-    felix: anyhow::Result<NodeStatus>,
+    /// What its felix says; `None` if there is no socket of one.
+    felix: Option<anyhow::Result<NodeStatus>>,
 }
 
 /// Examines this node, or the nodes of a lab; failed if something does not work.
@@ -54,7 +54,7 @@ pub(crate) async fn run(args: &Doctor, places: anyhow::Result<Places>) -> anyhow
             felix,
         } = patient;
         let bgp_port = args.bgp_port;
-        let findings = namespace.run(move || examine(&felix, bgp_port))?;
+        let findings = namespace.run(move || examine(felix.as_ref(), bgp_port))?;
         results.insert(name, findings);
     }
     let failed = results
@@ -73,11 +73,11 @@ async fn patients(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Resu
     let places = match (places, &args.node) {
         (Ok(places), _) => places,
         (Err(error), Some(_)) => return Err(error),
-        (Err(error), None) => {
+        (Err(_), None) => {
             return Ok(vec![Patient {
                 name: "this machine".to_owned(),
                 namespace: Namespace::Own,
-                felix: Err(error),
+                felix: None,
             }]);
         }
     };
@@ -88,7 +88,7 @@ async fn patients(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Resu
         _ => places.felix(args.node.as_deref())?,
     };
     for (name, socket) in all {
-        let felix = socket.get::<NodeStatus>("/status").await;
+        let felix = Some(socket.get::<NodeStatus>("/status").await);
         let namespace = Namespace::of(socket.path());
         let list = match namespace {
             Namespace::Own => &mut here,
@@ -106,19 +106,18 @@ async fn patients(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Resu
         return Ok(here);
     }
     if elsewhere.is_empty() {
-        let dir = places.controller.path().with_file_name("felix.sock");
         return Ok(vec![Patient {
             name: "this machine".to_owned(),
             namespace: Namespace::Own,
-            felix: Err(anyhow!("there is no {}", dir.display())),
+            felix: None,
         }]);
     }
     Ok(elsewhere)
 }
 
 /// Runs in the namespace of the node.
-fn examine(felix: &anyhow::Result<NodeStatus>, bgp_port: u16) -> Vec<Finding> {
-    let status = felix.as_ref().ok();
+fn examine(felix: Option<&anyhow::Result<NodeStatus>>, bgp_port: u16) -> Vec<Finding> {
+    let status = felix.and_then(|felix| felix.as_ref().ok());
     let uplinks = proc::uplinks(status);
     let mut findings = kernel::examine();
     findings.extend(forwarding::examine(&uplinks));

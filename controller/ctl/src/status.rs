@@ -61,9 +61,8 @@ fn controller_line(status: &ControllerStatus) -> String {
         ", ",
     );
     let realised = format!(
-        "{} of {}",
-        status.realised,
-        count(status.policies as usize, "policy").replace("policys", "policies")
+        "{} of {} policies realised",
+        status.realised, status.policies
     );
     let paint = if status.realised == status.policies {
         Paint::Good
@@ -71,7 +70,7 @@ fn controller_line(status: &ControllerStatus) -> String {
         Paint::Warn
     };
     format!(
-        "{} {version}, up {}, {} of {} connected, {} realised\nwatching {folder}: {objects}\n",
+        "{} {version}, up {}, {} of {} connected, {}\nwatching {folder}: {objects}\n",
         Paint::Head.on("controller"),
         duration(*uptime_seconds),
         status.connected,

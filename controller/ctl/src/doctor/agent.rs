@@ -5,14 +5,20 @@ use margay_sync::status::{Link, NodeStatus};
 use super::finding::{Finding, failure, warning};
 use crate::output::{count, list};
 
-pub(super) fn examine(felix: &anyhow::Result<NodeStatus>) -> Vec<Finding> {
+pub(super) fn examine(felix: Option<&anyhow::Result<NodeStatus>>) -> Vec<Finding> {
     match felix {
-        Ok(status) => judge(status),
-        Err(error) => vec![failure(
+        Some(Ok(status)) => judge(status),
+        Some(Err(error)) => vec![failure(
             "MGY-D060",
             format!("felix does not answer: {error:#}"),
             "running pods keep their rules and routes, but new pods cannot start and changes wait",
-            "start margay-felix, and look at its log if it ends again; before an installation this is as expected",
+            "start margay-felix, and look at its log if it ends again",
+        )],
+        None => vec![warning(
+            "MGY-D064",
+            "felix does not run here",
+            "no pod can be connected on this machine; before an installation that is as expected",
+            "start margay-felix, or say --run DIR if it keeps its socket elsewhere",
         )],
     }
 }

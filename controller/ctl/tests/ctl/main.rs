@@ -1,0 +1,8 @@
+//! `margayctl` as people and programs call it.
+
+#[cfg(test)]
+mod doctor;
+#[cfg(test)]
+mod evaluate;
+#[cfg(test)]
+mod sockets;

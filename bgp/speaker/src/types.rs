@@ -52,6 +52,12 @@ impl PeerName {
     }
 }
 
+impl std::borrow::Borrow<str> for PeerName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<&str> for PeerName {
     fn from(name: &str) -> Self {
         Self(name.into())

@@ -1,0 +1,647 @@
+//! One peer's session (RFC 4271 §8): dialling, up to two connections until §6.8 picks one, timers.
+//!
+//! The RFC has a state machine per connection; here the session has one dialler (`Idle`, `Connect`,
+//! `Active`) and a connection per direction (`OpenSent`, `OpenConfirm`, `Established`). The session's state
+//! is the furthest of these. There is no idle hold: a session that failed waits in `Active`, so that the peer
+//! may dial meanwhile, and the wait grows with the failures (250 ms to 5 s).
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::jitter::Jitter;
+use crate::settings::{Dial, PeerSettings};
+use crate::types::{Asn, BgpId, State};
+use crate::wire::notification::Cease;
+use crate::wire::{
+    AsWidth, HeaderError, Notification, Open, OpenError, PeerKind, UpdateError, afi_safi,
+    encode_keepalive,
+};
+
+mod connection;
+mod down;
+
+pub use connection::{Agreed, ConnectionId};
+pub use down::{Down, Failure, Unusable};
+
+use connection::{Connection, Expired};
+
+/// How long a dial may take: the `ConnectRetryTimer` in state `Connect`.
+const DIAL_TIME: Duration = Duration::from_secs(5);
+/// Waits before the next dial, by failures in a row: the `ConnectRetryTimer` in state `Active`.
+const BACKOFF: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+/// A session that held for so long was a good one: the count of failures starts anew.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// What happens to a session; names of RFC 4271 §8.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Begin.
+    ManualStart,
+    /// End, and tell the peer so.
+    ManualStop(Cease, Down),
+    /// A dial of ours succeeded.
+    TcpCrAcked(ConnectionId, IpAddr),
+    /// The peer's dial was accepted.
+    TcpConnectionConfirmed(ConnectionId, IpAddr),
+    /// A dial failed or a connection ended.
+    TcpConnectionFails(ConnectionId, Failure),
+    /// An OPEN.
+    BgpOpen(ConnectionId, Open),
+    /// An OPEN that cannot be used.
+    BgpOpenMsgErr(ConnectionId, OpenError),
+    /// Not BGP.
+    BgpHeaderErr(ConnectionId, HeaderError),
+    /// A NOTIFICATION.
+    NotifMsg(ConnectionId, Notification),
+    /// A KEEPALIVE.
+    KeepAliveMsg(ConnectionId),
+    /// An UPDATE; its content is the RIB's business.
+    UpdateMsg(ConnectionId),
+    /// An UPDATE that ends the session (RFC 7606 leaves few).
+    UpdateMsgErr(ConnectionId, UpdateError),
+    /// A ROUTE-REFRESH; its content is the RIB's business.
+    RouteRefreshMsg(ConnectionId),
+    /// The kernel took so many octets.
+    Sent(ConnectionId, usize),
+}
+
+/// What a session wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Dial the peer, and call the attempt by a new [`ConnectionId`] given to [`Session::dialling`].
+    Dial,
+    /// Send these octets.
+    Send(ConnectionId, Vec<u8>),
+    /// End the connection once everything is sent, or the attempt at once.
+    Close(ConnectionId),
+    /// Routes may flow.
+    Up(ConnectionId),
+    /// Routes of the peer are void.
+    Down,
+}
+
+/// Who dials, and when next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialler {
+    /// Stopped.
+    Idle,
+    /// An attempt is under way until the deadline.
+    Connect { id: ConnectionId, until: Instant },
+    /// Waiting; for ever if passive.
+    Active { retry: Option<Instant> },
+}
+
+/// One peer's session, without socket, clock or task.
+#[derive(Debug)]
+pub struct Session {
+    settings: PeerSettings,
+    asn: Asn,
+    bgp_id: BgpId,
+    dialler: Dialler,
+    connections: Vec<Connection>,
+    failures: usize,
+    down: Down,
+    /// What ended the last established session; kept while attempts to bring it back fail.
+    ended: Option<Down>,
+    state: State,
+    since: Instant,
+    jitter: Jitter,
+    actions: VecDeque<Action>,
+}
+
+impl Session {
+    /// A session that has not begun.
+    pub fn new(settings: PeerSettings, asn: Asn, bgp_id: BgpId, seed: u64, now: Instant) -> Self {
+        Self {
+            settings,
+            asn,
+            bgp_id,
+            dialler: Dialler::Idle,
+            connections: Vec::new(),
+            failures: 0,
+            down: Down::New,
+            ended: None,
+            state: State::Idle,
+            since: now,
+            jitter: Jitter::new(seed),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Its state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Since when it has this state.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Why it is not established, in words: the last attempt's failure, and what ended the session before.
+    pub fn reason(&self) -> String {
+        match (&self.ended, &self.down) {
+            (Some(ended), Down::Dial(_) | Down::BeforeOpen(_)) => {
+                format!("{}; the session before ended so: {ended}", self.down)
+            }
+            (_, down) => down.to_string(),
+        }
+    }
+
+    /// What to look at. A peer's own words say more than that it refuses us since.
+    pub fn hint(&self) -> String {
+        match (&self.ended, &self.down) {
+            (Some(ended @ Down::Notification(_)), Down::Dial(_) | Down::BeforeOpen(_)) => {
+                ended.hint()
+            }
+            (_, down) => down.hint(),
+        }
+    }
+
+    /// Whether the peer is in our AS.
+    pub fn kind(&self) -> PeerKind {
+        if self.settings.asn == self.asn {
+            PeerKind::Ibgp
+        } else {
+            PeerKind::Ebgp
+        }
+    }
+
+    /// What was agreed on, and our address, while established.
+    pub fn established(&self) -> Option<(ConnectionId, &Agreed, IpAddr)> {
+        let connection = self.established_connection()?;
+        let agreed = connection.agreed.as_ref()?;
+        Some((connection.id, agreed, connection.local))
+    }
+
+    /// Octets that the established connection has not got rid of.
+    pub fn unsent(&self) -> usize {
+        self.established_connection()
+            .map_or(0, |connection| connection.unsent)
+    }
+
+    /// Takes settings that need no new session: port, who dials, what to export.
+    pub fn set_settings(&mut self, settings: PeerSettings, now: Instant) {
+        self.settings = settings;
+        if let Dialler::Active { .. } = self.dialler {
+            self.wait_for_retry(Duration::ZERO, now);
+        }
+    }
+
+    /// The attempt asked for by [`Action::Dial`] has this id.
+    pub fn dialling(&mut self, id: ConnectionId, now: Instant) {
+        self.dialler = Dialler::Connect {
+            id,
+            until: now + DIAL_TIME,
+        };
+        self.note_state(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Session::handle_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let dial = match self.dialler {
+            Dialler::Idle => None,
+            Dialler::Connect { until, .. } => Some(until),
+            // A connection under way may make the dial needless; it is dialled when that one fails.
+            Dialler::Active { retry } => retry.filter(|_| self.connections.is_empty()),
+        };
+        let connections = self.connections.iter().filter_map(Connection::poll_timeout);
+        connections.chain(dial).min()
+    }
+
+    /// Lets timers run out.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let expired: Vec<_> = self
+            .connections
+            .iter()
+            .filter_map(|connection| Some((connection.id, connection.expired(now)?)))
+            .collect();
+        for (id, expired) in expired {
+            self.timer_expires(id, expired, now);
+        }
+        match self.dialler {
+            Dialler::Connect { id, until } if until <= now => {
+                self.actions.push_back(Action::Close(id));
+                self.dial_failed(Failure::TimedOut, now);
+            }
+            Dialler::Active { retry: Some(retry) }
+                if retry <= now && self.connections.is_empty() =>
+            {
+                self.actions.push_back(Action::Dial);
+            }
+            Dialler::Idle | Dialler::Connect { .. } | Dialler::Active { .. } => {}
+        }
+        self.note_state(now);
+    }
+
+    /// `HoldTimer_Expires`, `KeepaliveTimer_Expires`, `SendHoldTimer_Expires`.
+    fn timer_expires(&mut self, id: ConnectionId, expired: Expired, now: Instant) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        match (connection.state, expired) {
+            (State::OpenSent | State::OpenConfirm | State::Established, Expired::Hold) => {
+                let agreed = connection.agreed.as_ref();
+                let down = agreed.map_or(Down::BeforeOpen(Failure::TimedOut), |agreed| {
+                    Down::HoldTimer(agreed.hold_time.as_secs())
+                });
+                self.fail(id, Some(Notification::hold_timer_expired()), down, now);
+            }
+            (State::OpenSent | State::OpenConfirm | State::Established, Expired::SendHold) => {
+                let notification = Notification::send_hold_timer_expired();
+                self.fail(id, Some(notification), Down::SendHoldTimer, now);
+            }
+            (State::OpenConfirm | State::Established, Expired::Keepalive) => {
+                self.send(id, encode_keepalive(), now);
+            }
+            // No KEEPALIVE before the OPENs agree, and no connection in these states.
+            (State::OpenSent, Expired::Keepalive)
+            | (State::Idle | State::Connect | State::Active, _) => {}
+        }
+    }
+
+    /// Acts on one event.
+    pub fn handle_event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::ManualStart => self.start(now),
+            Event::ManualStop(cease, down) => self.stop(cease, down, now),
+            Event::TcpCrAcked(id, local) => self.dial_succeeded(id, local, now),
+            Event::TcpConnectionConfirmed(id, local) => self.accepted(id, local, now),
+            Event::TcpConnectionFails(id, failure) => self.tcp_fails(id, failure, now),
+            Event::BgpOpen(id, open) => self.open(id, &open, now),
+            Event::BgpOpenMsgErr(id, error) => {
+                self.fail(id, Some(error.notification()), Down::Open(error), now);
+            }
+            Event::BgpHeaderErr(id, error) => {
+                self.fail(id, Some(error.notification()), Down::Header(error), now);
+            }
+            Event::UpdateMsgErr(id, error) => {
+                self.fail(id, Some(error.notification()), Down::Update(error), now);
+            }
+            Event::NotifMsg(id, notification) => {
+                self.fail(id, None, Down::Notification(notification), now);
+            }
+            Event::KeepAliveMsg(id) => self.keepalive(id, now),
+            Event::UpdateMsg(id) | Event::RouteRefreshMsg(id) => self.routes(id, now),
+            Event::Sent(id, octets) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.sent(octets, now);
+                }
+            }
+        }
+        self.note_state(now);
+    }
+
+    /// Sends an UPDATE or ROUTE-REFRESH over the established connection.
+    pub fn send_update(&mut self, octets: Vec<u8>, now: Instant) {
+        if let Some(id) = self
+            .established_connection()
+            .map(|connection| connection.id)
+        {
+            self.send(id, octets, now);
+        }
+    }
+
+    fn start(&mut self, now: Instant) {
+        match self.dialler {
+            Dialler::Idle => {
+                if self.settings.dial == Dial::Passive {
+                    self.down = Down::Passive;
+                }
+                self.wait_for_retry(Duration::ZERO, now);
+            }
+            Dialler::Connect { .. } | Dialler::Active { .. } => {}
+        }
+    }
+
+    fn stop(&mut self, cease: Cease, down: Down, now: Instant) {
+        let words = down.to_string();
+        while let Some(id) = self.connections.first().map(|connection| connection.id) {
+            self.drop_connection(id, Some(&Notification::cease(cease, &words)), now);
+        }
+        if let Dialler::Connect { id, .. } = self.dialler {
+            self.actions.push_back(Action::Close(id));
+        }
+        self.dialler = Dialler::Idle;
+        self.ended = None;
+        self.down = down;
+    }
+
+    fn dial_succeeded(&mut self, id: ConnectionId, local: IpAddr, now: Instant) {
+        match self.dialler {
+            Dialler::Connect { id: dialled, .. } if dialled == id => {
+                self.dialler = Dialler::Active { retry: None };
+                self.begin(id, local, now);
+            }
+            // An attempt that was given up meanwhile.
+            Dialler::Idle | Dialler::Connect { .. } | Dialler::Active { .. } => {
+                self.actions.push_back(Action::Close(id));
+            }
+        }
+    }
+
+    fn accepted(&mut self, id: ConnectionId, local: IpAddr, now: Instant) {
+        if self.dialler == Dialler::Idle {
+            self.actions.push_back(Action::Close(id));
+            return;
+        }
+        if let Some(established) = self.established_connection().map(|other| other.id) {
+            // Collides with a session that stands (§6.8). If the peer dials because it knows nothing of that
+            // one any more, its kernel answers our KEEPALIVE with a reset, and the next attempt gets through.
+            let words = Notification::cease(Cease::ConnectionCollision, "");
+            self.actions.push_back(Action::Send(id, words.encode()));
+            self.actions.push_back(Action::Close(id));
+            self.send(established, encode_keepalive(), now);
+            return;
+        }
+        // A peer dials once at a time: an earlier connection from it is dead.
+        let earlier = self.connections.iter().find(|other| is_accepted(other.id));
+        if let Some(earlier) = earlier.map(|other| other.id) {
+            self.drop_connection(earlier, None, now);
+        }
+        self.begin(id, local, now);
+    }
+
+    /// A new connection: our OPEN goes first.
+    fn begin(&mut self, id: ConnectionId, local: IpAddr, now: Instant) {
+        let PeerSettings {
+            hold_time,
+            families,
+            ..
+        } = &self.settings;
+        let open = Open::new(self.asn, *hold_time, self.bgp_id, families).encode();
+        self.connections.push(Connection::new(id, local, now));
+        self.send(id, open, now);
+    }
+
+    fn tcp_fails(&mut self, id: ConnectionId, failure: Failure, now: Instant) {
+        match self.dialler {
+            Dialler::Connect { id: dialled, .. } if dialled == id => {
+                self.dial_failed(failure, now);
+                return;
+            }
+            Dialler::Idle | Dialler::Connect { .. } | Dialler::Active { .. } => {}
+        }
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        let down = match connection.state {
+            State::OpenConfirm | State::Established => Down::Lost(failure),
+            State::OpenSent | State::Idle | State::Connect | State::Active => {
+                Down::BeforeOpen(failure)
+            }
+        };
+        self.fail(id, None, down, now);
+    }
+
+    fn open(&mut self, id: ConnectionId, open: &Open, now: Instant) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        match connection.state {
+            State::OpenSent => match self.agree(open) {
+                Ok(agreed) => self.opened(id, agreed, now),
+                Err((notification, down)) => self.fail(id, Some(notification), down, now),
+            },
+            State::OpenConfirm => self.unexpected(id, 2, now),
+            State::Established => self.unexpected(id, 3, now),
+            State::Idle | State::Connect | State::Active => {}
+        }
+    }
+
+    /// Both OPENs are there and agree: unless this connection loses a collision, confirm.
+    fn opened(&mut self, id: ConnectionId, agreed: Agreed, now: Instant) {
+        if let Some(other) = self.connections.iter().find(|other| other.id != id) {
+            let (other_id, other_state) = (other.id, other.state);
+            let keep_dialled = (self.bgp_id, self.asn) > (agreed.bgp_id, self.settings.asn);
+            let loser = match other_state {
+                // What stands stays.
+                State::Established => Some(id),
+                State::OpenConfirm if is_accepted(id) == keep_dialled => Some(id),
+                State::OpenConfirm => Some(other_id),
+                // It is decided when the other's OPEN comes.
+                State::OpenSent | State::Idle | State::Connect | State::Active => None,
+            };
+            if let Some(loser) = loser {
+                let words = Notification::cease(Cease::ConnectionCollision, "");
+                self.drop_connection(loser, Some(&words), now);
+            }
+            if loser == Some(id) {
+                return;
+            }
+        }
+        if let Some(connection) = self.connection(id) {
+            connection.state = State::OpenConfirm;
+            connection.agreed = Some(agreed);
+            connection.restart_hold(now);
+        }
+        self.send(id, encode_keepalive(), now);
+    }
+
+    /// What our OPEN and the peer's agree on, or why they do not.
+    fn agree(&self, open: &Open) -> Result<Agreed, (Notification, Down)> {
+        let PeerSettings {
+            asn,
+            hold_time,
+            families,
+            ..
+        } = &self.settings;
+        if open.asn() != *asn {
+            let down = Down::WrongAs {
+                expected: *asn,
+                got: open.asn(),
+            };
+            return Err((Notification::bad_peer_as(), down));
+        }
+        if open.bgp_id == self.bgp_id && self.kind() == PeerKind::Ibgp {
+            return Err((Notification::bad_bgp_id(), Down::SameId(self.bgp_id)));
+        }
+        let common = families & &open.families();
+        if common.is_empty() {
+            let ours: Vec<_> = families.iter().copied().collect();
+            let mut data = Vec::new();
+            for (afi, safi) in ours.iter().copied().map(afi_safi) {
+                data.extend_from_slice(&[1, 4]);
+                data.extend_from_slice(&afi.to_be_bytes());
+                data.extend_from_slice(&[0, safi]);
+            }
+            return Err((Notification::new(2, 7, &data), Down::NoFamily { ours }));
+        }
+        Ok(Agreed {
+            hold_time: open.hold_time.min(*hold_time),
+            families: common,
+            as_width: match open.four_octet_as() {
+                Some(_) => AsWidth::Four,
+                None => AsWidth::Two,
+            },
+            bgp_id: open.bgp_id,
+        })
+    }
+
+    fn keepalive(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        match connection.state {
+            State::OpenSent => self.unexpected(id, 1, now),
+            State::OpenConfirm => {
+                connection.state = State::Established;
+                connection.restart_hold(now);
+                self.establish(id, now);
+            }
+            State::Established => connection.restart_hold(now),
+            State::Idle | State::Connect | State::Active => {}
+        }
+    }
+
+    /// This connection it is: others and the dial end.
+    fn establish(&mut self, id: ConnectionId, now: Instant) {
+        let others = self.connections.iter().map(|other| other.id);
+        for other in others.filter(|other| *other != id).collect::<Vec<_>>() {
+            let words = Notification::cease(Cease::ConnectionCollision, "");
+            self.drop_connection(other, Some(&words), now);
+        }
+        if let Dialler::Connect { id: dialled, .. } = self.dialler {
+            self.actions.push_back(Action::Close(dialled));
+        }
+        self.dialler = Dialler::Active { retry: None };
+        self.ended = None;
+        self.actions.push_back(Action::Up(id));
+    }
+
+    /// UPDATE and ROUTE-REFRESH.
+    fn routes(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        match connection.state {
+            State::OpenSent => self.unexpected(id, 1, now),
+            State::OpenConfirm => self.unexpected(id, 2, now),
+            State::Established => connection.restart_hold(now),
+            State::Idle | State::Connect | State::Active => {}
+        }
+    }
+
+    fn unexpected(&mut self, id: ConnectionId, subcode: u8, now: Instant) {
+        let notification = Notification::fsm_error(subcode);
+        self.fail(id, Some(notification), Down::Unexpected, now);
+    }
+
+    /// Ends a connection for a reason. The session is down with it unless another connection is left.
+    fn fail(&mut self, id: ConnectionId, last: Option<Notification>, down: Down, now: Instant) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        let established = connection.state == State::Established;
+        let collision = matches!(
+            &down,
+            Down::Notification(Notification { code: 6, subcode, .. })
+                if *subcode == Cease::ConnectionCollision as u8
+        );
+        if established && self.since + STABLE <= now {
+            self.failures = 0;
+        }
+        self.drop_connection(id, last.as_ref(), now);
+        if established {
+            self.ended = Some(down.clone());
+        }
+        if !collision || self.connections.is_empty() {
+            self.down = down;
+        }
+        if self.connections.is_empty() {
+            self.retry_later(now);
+        }
+    }
+
+    fn dial_failed(&mut self, failure: Failure, now: Instant) {
+        self.dialler = Dialler::Active { retry: None };
+        if self.connections.is_empty() {
+            self.down = Down::Dial(failure);
+        }
+        self.retry_later(now);
+    }
+
+    fn retry_later(&mut self, now: Instant) {
+        let wait = BACKOFF[self.failures.min(BACKOFF.len() - 1)];
+        self.failures += 1;
+        match self.dialler {
+            Dialler::Active { .. } => {
+                let wait = self.jitter.shorten(wait);
+                self.wait_for_retry(wait, now);
+            }
+            Dialler::Idle | Dialler::Connect { .. } => {}
+        }
+    }
+
+    fn wait_for_retry(&mut self, wait: Duration, now: Instant) {
+        let retry = match self.settings.dial {
+            Dial::Active => Some(now + wait),
+            Dial::Passive => None,
+        };
+        self.dialler = Dialler::Active { retry };
+    }
+
+    /// Takes a connection out and closes it.
+    fn drop_connection(&mut self, id: ConnectionId, last: Option<&Notification>, now: Instant) {
+        let Some(index) = self.connections.iter().position(|other| other.id == id) else {
+            return;
+        };
+        if let Some(notification) = last {
+            self.send(id, notification.encode(), now);
+        }
+        let connection = self.connections.remove(index);
+        self.actions.push_back(Action::Close(id));
+        if connection.state == State::Established {
+            self.actions.push_back(Action::Down);
+        }
+    }
+
+    fn send(&mut self, id: ConnectionId, octets: Vec<u8>, now: Instant) {
+        let Some(connection) = self.connections.iter_mut().find(|other| other.id == id) else {
+            return;
+        };
+        connection.sending(octets.len(), now);
+        connection.restart_keepalive(&mut self.jitter, now);
+        self.actions.push_back(Action::Send(id, octets));
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|other| other.id == id)
+    }
+
+    fn established_connection(&self) -> Option<&Connection> {
+        self.connections
+            .iter()
+            .find(|connection| connection.state == State::Established)
+    }
+
+    fn note_state(&mut self, now: Instant) {
+        let furthest = self.connections.iter().map(|connection| connection.state);
+        let state = furthest.max().unwrap_or(match self.dialler {
+            Dialler::Idle => State::Idle,
+            Dialler::Connect { .. } => State::Connect,
+            Dialler::Active { .. } => State::Active,
+        });
+        if state != self.state {
+            self.state = state;
+            self.since = now;
+        }
+    }
+}
+
+fn is_accepted(id: ConnectionId) -> bool {
+    matches!(id, ConnectionId::Accepted(_))
+}

@@ -1,0 +1,383 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::*;
+use crate::settings::{Dial, Export, HoldTime, NextHops};
+use crate::types::{Asn, BgpId, Family};
+
+mod net;
+
+use net::Net;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn prefixes(list: &[&str]) -> BTreeSet<IpNet> {
+    list.iter().map(|prefix| prefix.parse().unwrap()).collect()
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// Next hops that node `at` has for `prefix`.
+fn next_hops(net: &Net, at: usize, prefix: &str) -> BTreeSet<IpAddr> {
+    net.routes(at)
+        .get(&prefix.parse().unwrap())
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn hops(list: &[&str]) -> BTreeSet<IpAddr> {
+    list.iter().map(|text| address(text)).collect()
+}
+
+#[test]
+fn two_speakers_exchange_their_prefixes() {
+    let mut net = Net::mesh(2, 1);
+    net.run_for(seconds(1));
+    assert_eq!(net.state(0, "n1"), State::Established);
+    assert_eq!(net.state(1, "n0"), State::Established);
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&["192.0.2.2"]));
+    assert_eq!(next_hops(&net, 1, "10.0.0.0/26"), hops(&["192.0.2.1"]));
+    let status = &net.status(0)["n1"];
+    assert_eq!((status.received, status.announced), (2, 2));
+    assert_eq!(status.reason, "");
+    assert_eq!(status.end_of_rib, Family::ALL.into());
+}
+
+#[test]
+fn ipv6_routes_travel_over_an_ipv4_session_with_the_configured_next_hop() {
+    let mut net = Net::mesh(2, 1);
+    net.run_for(seconds(1));
+    assert_eq!(next_hops(&net, 0, "fd00:1::/122"), hops(&["2001:db8::2"]));
+}
+
+#[test]
+fn without_an_address_of_its_family_a_route_is_not_announced_and_the_status_says_so() {
+    let mut net = Net::mesh(2, 1);
+    net.change(1, |settings| settings.next_hops = NextHops::default());
+    net.run_for(seconds(1));
+    assert_eq!(next_hops(&net, 0, "fd00:1::/122"), hops(&[]));
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&["192.0.2.2"]));
+    let status = &net.status(1)["n0"];
+    assert_eq!(status.announced, 1);
+    assert!(status.notes[0].starts_with("IPv6 routes are not announced here"));
+    // Once the address is known, they are.
+    net.change(1, |settings| {
+        settings.next_hops.v6 = Some("2001:db8::2".parse().unwrap());
+    });
+    net.run_for(seconds(1));
+    assert_eq!(next_hops(&net, 0, "fd00:1::/122"), hops(&["2001:db8::2"]));
+    assert_eq!(net.resets(0), 0);
+}
+
+#[test]
+fn routes_vanish_when_they_are_no_longer_announced() {
+    let mut net = Net::mesh(3, 5);
+    net.run_for(seconds(1));
+    net.announce(2, &["10.2.0.64/26"]);
+    net.run_for(seconds(1));
+    for node in [0, 1] {
+        assert_eq!(next_hops(&net, node, "10.2.0.0/26"), hops(&[]));
+        assert_eq!(next_hops(&net, node, "fd00:2::/122"), hops(&[]));
+        assert_eq!(next_hops(&net, node, "10.2.0.64/26"), hops(&["192.0.2.3"]));
+    }
+}
+
+#[test]
+fn a_prefix_of_several_nodes_has_all_their_next_hops() {
+    let mut net = Net::mesh(4, 5);
+    for node in [1, 2, 3] {
+        net.announce(node, &["10.99.0.1/32"]);
+    }
+    net.run_for(seconds(1));
+    let all = hops(&["192.0.2.2", "192.0.2.3", "192.0.2.4"]);
+    assert_eq!(next_hops(&net, 0, "10.99.0.1/32"), all);
+    // Our own announcement needs no route.
+    assert_eq!(next_hops(&net, 1, "10.99.0.1/32"), hops(&[]));
+    net.announce(2, &[]);
+    net.run_for(seconds(1));
+    assert_eq!(
+        next_hops(&net, 0, "10.99.0.1/32"),
+        hops(&["192.0.2.2", "192.0.2.4"])
+    );
+}
+
+#[test]
+fn a_node_does_not_pass_on_what_it_learned() {
+    // n0 — n1 — n2 in one AS, and a router r beside n1.
+    let mut net = Net::new(7);
+    net.add_mesh_node(0);
+    net.add_mesh_node(1);
+    net.add_mesh_node(2);
+    let router = net.add_router(65000);
+    net.peer(0, 1);
+    net.peer(1, 2);
+    net.peer(1, router);
+    net.run_for(seconds(2));
+    assert_eq!(next_hops(&net, 2, "10.0.0.0/26"), hops(&[]));
+    assert_eq!(next_hops(&net, router, "10.0.0.0/26"), hops(&[]));
+    assert_eq!(next_hops(&net, 2, "203.0.3.0/24"), hops(&[]));
+    assert_eq!(next_hops(&net, 1, "203.0.3.0/24"), hops(&["192.0.2.4"]));
+    assert_eq!(next_hops(&net, router, "10.1.0.0/26"), hops(&["192.0.2.2"]));
+}
+
+#[test]
+fn a_transit_speaker_passes_on_as_rfc_4271_says() {
+    let mut net = Net::new(7);
+    net.add_mesh_node(0);
+    net.add_mesh_node(1);
+    net.add_mesh_node(2);
+    let left = net.add_router(65001);
+    let right = net.add_router(65002);
+    net.peer(0, 1);
+    net.peer(1, 2);
+    net.peer(1, left);
+    net.peer(1, right);
+    net.change(1, |settings| {
+        for peer in settings.peers.values_mut() {
+            peer.export = Export::All;
+        }
+    });
+    net.run_for(seconds(2));
+    // From iBGP and eBGP to eBGP, with the speaker as next hop.
+    assert_eq!(next_hops(&net, right, "10.0.0.0/26"), hops(&["192.0.2.2"]));
+    assert_eq!(next_hops(&net, right, "203.0.3.0/24"), hops(&["192.0.2.2"]));
+    let path = &net.best(right, "203.0.3.0/24").unwrap().attrs.as_path;
+    assert_eq!(path.length(), 2);
+    assert_eq!(path.neighbour(), Some(Asn(64512)));
+    // From eBGP to iBGP.
+    assert_eq!(next_hops(&net, 0, "203.0.3.0/24"), hops(&["192.0.2.2"]));
+    let attrs = &net.best(0, "203.0.3.0/24").unwrap().attrs;
+    assert_eq!((attrs.local_pref, attrs.as_path.length()), (Some(100), 1));
+    // From iBGP to iBGP never.
+    assert_eq!(next_hops(&net, 2, "10.0.0.0/26"), hops(&[]));
+}
+
+#[test]
+fn a_mesh_under_random_cuts_restarts_and_changes_converges() {
+    for seed in 0..60 {
+        let size = 3 + usize::try_from(seed % 3).unwrap();
+        let mut net = Net::mesh(size, seed);
+        for round in 0..12 {
+            let node = net.random(size);
+            let other = (node + 1 + net.random(size - 1)) % size;
+            match net.random(5) {
+                0 | 1 => net.cut(node, other),
+                2 => net.join(node, other),
+                3 => net.restart(node),
+                _ => net.announce(node, &[&format!("10.{node}.{round}.0/26"), "10.99.0.1/32"]),
+            }
+            let pause = net.random(4000);
+            net.run_for(Duration::from_millis(u64::try_from(pause).unwrap()));
+        }
+        // Hold time, backoff and dial time together.
+        net.run_for(seconds(40));
+        for node in 0..size {
+            assert_eq!(
+                net.routes(node),
+                &net.expected_in_mesh(node),
+                "seed {seed}, node {node}"
+            );
+        }
+        // Then all links are whole again.
+        for node in 0..size {
+            for other in 0..node {
+                net.join(node, other);
+            }
+        }
+        net.run_for(seconds(40));
+        for node in 0..size {
+            assert_eq!(
+                net.routes(node),
+                &net.expected_in_mesh(node),
+                "seed {seed}, node {node}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_quiet_mesh_stays_up_and_says_little() {
+    let mut net = Net::mesh(4, 11);
+    net.run_for(seconds(2));
+    net.run_for(seconds(600));
+    for node in 0..4 {
+        assert_eq!(net.resets(node), 0);
+        assert_eq!(net.routes(node), &net.expected_in_mesh(node));
+    }
+}
+
+#[test]
+fn a_cut_link_is_noticed_by_the_hold_timer_and_comes_back() {
+    let mut net = Net::mesh(2, 3);
+    net.run_for(seconds(1));
+    net.cut(0, 1);
+    net.run_for(seconds(10));
+    assert!(net.routes(0).is_empty());
+    net.run_for(seconds(10));
+    let status = net.status(0)["n1"].clone();
+    assert_eq!(
+        status.reason,
+        "cannot connect: no answer; the session before ended so: hold timer expired: nothing heard for 9 s"
+    );
+    assert_ne!(status.hint, "");
+    net.join(0, 1);
+    net.run_for(seconds(7));
+    assert_eq!(net.routes(0), &net.expected_in_mesh(0));
+}
+
+#[test]
+fn a_peer_that_restarts_is_back_at_once() {
+    let mut net = Net::mesh(2, 3);
+    net.run_for(seconds(30));
+    net.restart(1);
+    net.run_for(Duration::from_millis(400));
+    assert_eq!(net.routes(0), &net.expected_in_mesh(0));
+    assert_eq!(net.routes(1), &net.expected_in_mesh(1));
+}
+
+#[test]
+fn adding_and_removing_a_peer_leaves_the_other_sessions_alone() {
+    let mut net = Net::mesh(3, 3);
+    net.run_for(seconds(1));
+    net.change(0, |settings| {
+        settings.peers.remove("n2");
+    });
+    net.run_for(seconds(1));
+    assert_eq!(net.resets(1), 0);
+    assert_eq!(next_hops(&net, 0, "10.2.0.0/26"), hops(&[]));
+    let status = &net.status(2)["n0"];
+    assert_ne!(status.state, State::Established);
+    let mut back = PeerSettings::new(address("192.0.2.3"), Asn(64512));
+    back.hold_time = HoldTime::from_secs(9);
+    net.change(0, |settings| {
+        settings.peers.insert("n2".into(), back);
+    });
+    net.run_for(seconds(1));
+    assert_eq!(net.resets(1), 0);
+    assert_eq!(next_hops(&net, 0, "10.2.0.0/26"), hops(&["192.0.2.3"]));
+}
+
+#[test]
+fn a_new_as_number_resets_the_sessions_and_both_sides_say_why_it_does_not_fit() {
+    let mut net = Net::mesh(2, 3);
+    net.run_for(seconds(1));
+    net.change(1, |settings| {
+        settings.asn = Asn(64513);
+        for peer in settings.peers.values_mut() {
+            peer.asn = Asn(64512);
+        }
+    });
+    net.run_for(seconds(2));
+    let status = &net.status(0)["n1"];
+    assert_eq!(
+        status.reason,
+        "wrong AS: the peer is in AS 64513, configured is AS 64512"
+    );
+    let status = &net.status(1)["n0"];
+    assert_eq!(
+        status.reason,
+        "the peer ended it: OPEN error: bad peer AS (2/2)"
+    );
+    assert_eq!(status.hint, "the peer expects another AS number than ours");
+    net.change(0, |settings| {
+        settings.peers.get_mut("n1").unwrap().asn = Asn(64513);
+    });
+    net.run_for(seconds(6));
+    assert_eq!(net.state(0, "n1"), State::Established);
+}
+
+#[test]
+fn unusable_settings_of_one_peer_are_told_and_harm_no_other() {
+    let mut net = Net::mesh(2, 3);
+    net.change(0, |settings| {
+        let same = settings.peers["n1"].clone();
+        settings.peers.insert("n1-again".into(), same);
+        let nowhere = PeerSettings::new(address("0.0.0.0"), Asn(64512));
+        settings.peers.insert("nowhere".into(), nowhere);
+    });
+    net.run_for(seconds(1));
+    assert_eq!(net.state(0, "n1"), State::Established);
+    let status = net.status(0);
+    let of = |name: &str| (status[name].state, status[name].reason.clone());
+    assert_eq!(
+        of("n1-again"),
+        (
+            State::Idle,
+            "unusable settings: peer n1 has the same address".into()
+        )
+    );
+    assert_eq!(
+        of("nowhere"),
+        (
+            State::Idle,
+            "unusable settings: 0.0.0.0 is not the address of a host".into()
+        )
+    );
+}
+
+#[test]
+fn only_one_side_needs_to_dial() {
+    for passive in [0, 1] {
+        let mut net = Net::mesh(2, 3);
+        net.change(passive, |settings| {
+            for peer in settings.peers.values_mut() {
+                peer.dial = Dial::Passive;
+            }
+        });
+        net.run_for(seconds(1));
+        net.restart(1 - passive);
+        net.run_for(seconds(6));
+        assert_eq!(net.state(0, "n1"), State::Established);
+        assert_eq!(net.routes(1), &net.expected_in_mesh(1));
+    }
+}
+
+#[test]
+fn a_stranger_gets_no_session() {
+    let mut net = Net::mesh(2, 3);
+    net.change(1, |settings| settings.peers.clear());
+    net.run_for(seconds(3));
+    let status = &net.status(0)["n1"];
+    assert_eq!(
+        status.reason,
+        "connection ended before OPEN: closed by the peer"
+    );
+    assert_eq!(
+        status.hint,
+        "the peer probably does not have our address as a neighbour"
+    );
+}
+
+#[test]
+fn two_speakers_with_one_identifier_say_so() {
+    let mut net = Net::mesh(2, 3);
+    net.change(1, |settings| {
+        settings.bgp_id = BgpId("192.0.2.1".parse().unwrap());
+    });
+    net.run_for(seconds(3));
+    assert_ne!(net.state(0, "n1"), State::Established);
+    let reasons = [&net.status(0)["n1"], &net.status(1)["n0"]].map(|s| s.reason.clone());
+    let same = "both sides have the BGP identifier 192.0.2.1";
+    assert!(reasons.iter().any(|reason| reason == same), "{reasons:?}");
+}
+
+#[test]
+fn shutting_down_says_goodbye_with_a_reason() {
+    let mut net = Net::mesh(2, 3);
+    net.run_for(seconds(1));
+    net.shut_down(1);
+    net.run_for(Duration::from_millis(100));
+    let status = &net.status(0)["n1"];
+    assert!(net.routes(0).is_empty());
+    assert_eq!(
+        status.reason,
+        "connection ended before OPEN: closed by the peer; the session before ended so: the peer ended it: \
+         cease: administrative shutdown (6/2): “this speaker is shutting down”"
+    );
+    assert_eq!(status.hint, "the session is shut down at the peer");
+}

@@ -1,0 +1,411 @@
+//! Speakers on one virtual clock, joined by wires that delay, stall and break.
+
+use super::*;
+
+/// A network of speakers. Node `i` is called `ni` and has the addresses 192.0.2.i+1 and `2001:db8::i+1`.
+pub(super) struct Net {
+    now: Instant,
+    nodes: Vec<Node>,
+    /// What will be delivered, in order.
+    queue: BTreeMap<(Instant, u64), (usize, Delivery)>,
+    sequence: u64,
+    ends: BTreeMap<(usize, ConnectionId), End>,
+    cuts: BTreeSet<(usize, usize)>,
+    random: Jitter,
+    accepted: u64,
+}
+
+struct Node {
+    address: IpAddr,
+    settings: Settings,
+    speaker: Speaker,
+    routes: BTreeMap<IpNet, BTreeSet<IpAddr>>,
+    resets: usize,
+}
+
+/// One end of a connection: where what it sends goes.
+struct End {
+    to: (usize, ConnectionId),
+    /// When the last thing sent arrives: nothing overtakes it.
+    last: Instant,
+    /// What a cut holds up.
+    stalled: Vec<Delivery>,
+}
+
+#[derive(Clone, Debug)]
+enum Delivery {
+    Accepted(ConnectionId, usize),
+    Connected(ConnectionId),
+    Octets(ConnectionId, Vec<u8>),
+    Closed(ConnectionId, Failure),
+    Sent(ConnectionId, usize),
+}
+
+fn address_of(node: usize) -> IpAddr {
+    address(&format!("192.0.2.{}", node + 1))
+}
+
+impl Net {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            now: epoch(),
+            nodes: Vec::new(),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            ends: BTreeMap::new(),
+            cuts: BTreeSet::new(),
+            random: Jitter::new(seed),
+            accepted: 0,
+        }
+    }
+
+    /// `count` nodes of AS 64512, each a peer of each; all start at once.
+    pub(super) fn mesh(count: usize, seed: u64) -> Self {
+        let mut net = Self::new(seed);
+        for node in 0..count {
+            net.add_mesh_node(node);
+        }
+        for node in 0..count {
+            for other in 0..node {
+                net.peer(node, other);
+            }
+        }
+        net
+    }
+
+    /// A node with a block of each family.
+    pub(super) fn add_mesh_node(&mut self, node: usize) {
+        let blocks = [format!("10.{node}.0.0/26"), format!("fd00:{node}::/122")];
+        let blocks: Vec<_> = blocks.iter().map(String::as_str).collect();
+        assert_eq!(self.add(64512, &blocks), node);
+    }
+
+    /// A router with 203.0.`node`.0/24.
+    pub(super) fn add_router(&mut self, asn: u32) -> usize {
+        let prefix = format!("203.0.{}.0/24", self.nodes.len());
+        self.add(asn, &[&prefix])
+    }
+
+    fn add(&mut self, asn: u32, announce: &[&str]) -> usize {
+        let node = self.nodes.len();
+        let IpAddr::V4(id) = address_of(node) else {
+            panic!("IPv4");
+        };
+        let settings = Settings {
+            asn: Asn(asn),
+            bgp_id: BgpId(id),
+            next_hops: NextHops {
+                v4: None,
+                v6: Some(format!("2001:db8::{}", node + 1).parse().unwrap()),
+            },
+            peers: BTreeMap::new(),
+            announce: prefixes(announce),
+        };
+        self.nodes.push(Node {
+            address: address_of(node),
+            speaker: Speaker::new(settings.clone(), self.random.next(), self.now),
+            settings,
+            routes: BTreeMap::new(),
+            resets: 0,
+        });
+        node
+    }
+
+    /// Makes two nodes peers, with a hold time of 9 s.
+    pub(super) fn peer(&mut self, one: usize, other: usize) {
+        for (node, peer) in [(one, other), (other, one)] {
+            let asn = self.nodes[peer].settings.asn;
+            let mut settings = PeerSettings::new(address_of(peer), asn);
+            settings.hold_time = HoldTime::from_secs(9);
+            self.change(node, |own| {
+                own.peers.insert(format!("n{peer}").into(), settings);
+            });
+        }
+    }
+
+    /// Changes a node's settings.
+    pub(super) fn change(&mut self, node: usize, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.nodes[node].settings);
+        let settings = self.nodes[node].settings.clone();
+        self.event(node, Event::Settings(settings));
+    }
+
+    pub(super) fn announce(&mut self, node: usize, list: &[&str]) {
+        self.nodes[node].settings.announce = prefixes(list);
+        self.event(node, Event::Announce(prefixes(list)));
+    }
+
+    /// Stops a node's process and starts it anew, with nothing remembered.
+    pub(super) fn restart(&mut self, node: usize) {
+        let ids: Vec<_> = self
+            .ends
+            .keys()
+            .filter(|(of, _)| *of == node)
+            .copied()
+            .collect();
+        for end in ids {
+            self.finish(end, Failure::Reset);
+        }
+        let settings = self.nodes[node].settings.clone();
+        self.nodes[node].routes.clear();
+        self.nodes[node].speaker = Speaker::new(settings, self.random.next(), self.now);
+        self.act(node);
+    }
+
+    pub(super) fn shut_down(&mut self, node: usize) {
+        self.nodes[node].speaker.shut_down(self.now);
+        self.act(node);
+    }
+
+    pub(super) fn cut(&mut self, one: usize, other: usize) {
+        self.cuts.insert((one.min(other), one.max(other)));
+    }
+
+    /// Joins a cut link again: what was held up arrives.
+    pub(super) fn join(&mut self, one: usize, other: usize) {
+        self.cuts.remove(&(one.min(other), one.max(other)));
+        let stalled: Vec<_> = self
+            .ends
+            .iter_mut()
+            .filter(|((from, _), end)| {
+                (*from, end.to.0) == (one, other) || (*from, end.to.0) == (other, one)
+            })
+            .map(|(end, state)| (*end, std::mem::take(&mut state.stalled)))
+            .collect();
+        for (end, deliveries) in stalled {
+            for delivery in deliveries {
+                self.send(end, delivery);
+            }
+        }
+    }
+
+    /// Whether nothing is on its way between two nodes.
+    fn is_cut(&self, one: usize, other: usize) -> bool {
+        self.cuts.contains(&(one.min(other), one.max(other)))
+    }
+
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.next_time().filter(|at| *at <= end) {
+            self.now = at;
+            while let Some(((due, _), (node, delivery))) = self.pop_due() {
+                assert!(due <= self.now);
+                self.deliver(node, delivery);
+            }
+            for node in 0..self.nodes.len() {
+                let mut turns = 0;
+                while self.nodes[node]
+                    .speaker
+                    .poll_timeout()
+                    .is_some_and(|due| due <= self.now)
+                {
+                    turns += 1;
+                    assert!(turns < 10, "a timer that does not move");
+                    self.nodes[node].speaker.handle_timeout(self.now);
+                    self.act(node);
+                }
+            }
+        }
+        self.now = end;
+    }
+
+    fn next_time(&self) -> Option<Instant> {
+        let timers = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.speaker.poll_timeout());
+        let deliveries = self.queue.keys().next().map(|(at, _)| *at);
+        timers.chain(deliveries).min().map(|at| at.max(self.now))
+    }
+
+    fn pop_due(&mut self) -> Option<((Instant, u64), (usize, Delivery))> {
+        let first = self.queue.first_entry()?;
+        (first.key().0 <= self.now).then(|| first.remove_entry())
+    }
+
+    fn deliver(&mut self, node: usize, delivery: Delivery) {
+        match delivery {
+            Delivery::Accepted(connection, from) => {
+                let event = Event::Accepted {
+                    connection,
+                    local: self.nodes[node].address,
+                    remote: address_of(from),
+                };
+                self.event(node, event);
+            }
+            Delivery::Connected(connection) => {
+                let local = self.nodes[node].address;
+                self.event(node, Event::Connected { connection, local });
+            }
+            Delivery::Octets(connection, octets) => {
+                // In pieces, as TCP may deliver them.
+                let pieces = 1 + usize::try_from(self.random.next() % 3).unwrap();
+                for octets in octets.chunks(octets.len().div_ceil(pieces)) {
+                    self.event(node, Event::Received { connection, octets });
+                }
+            }
+            Delivery::Closed(connection, why) => {
+                self.event(node, Event::Closed { connection, why });
+            }
+            Delivery::Sent(connection, octets) => {
+                self.event(node, Event::Sent { connection, octets });
+            }
+        }
+    }
+
+    fn event(&mut self, node: usize, event: Event<'_>) {
+        self.nodes[node].speaker.handle_event(event, self.now);
+        self.act(node);
+    }
+
+    fn act(&mut self, node: usize) {
+        while let Some(action) = self.nodes[node].speaker.poll_action() {
+            match action {
+                Action::Connect { connection, to, .. } => self.dial(node, connection, to.ip()),
+                Action::Send { connection, octets } => {
+                    let length = octets.len();
+                    let end = (node, connection);
+                    let Some(to) = self.ends.get(&end).map(|end| end.to) else {
+                        continue;
+                    };
+                    self.send(end, Delivery::Octets(to.1, octets));
+                    if !self.is_cut(node, to.0) {
+                        self.later(node, self.now, Delivery::Sent(connection, length));
+                    }
+                }
+                Action::Close { connection } => self.finish((node, connection), Failure::Closed),
+                Action::Route(change) => {
+                    let routes = &mut self.nodes[node].routes;
+                    assert_ne!(
+                        routes.get(&change.prefix).cloned().unwrap_or_default(),
+                        change.next_hops,
+                        "a change that changes nothing"
+                    );
+                    if change.next_hops.is_empty() {
+                        routes.remove(&change.prefix);
+                    } else {
+                        routes.insert(change.prefix, change.next_hops);
+                    }
+                }
+                Action::StateChanged { from, .. } => {
+                    self.nodes[node].resets += usize::from(from == State::Established);
+                }
+                Action::BadUpdate { error, .. } => panic!("{error}"),
+                Action::Stranger { .. } => {}
+            }
+        }
+    }
+
+    fn dial(&mut self, node: usize, connection: ConnectionId, to: IpAddr) {
+        let Some(other) = self.nodes.iter().position(|other| other.address == to) else {
+            let delivery = Delivery::Closed(connection, Failure::Unreachable);
+            self.later(node, self.now, delivery);
+            return;
+        };
+        if self.is_cut(node, other) {
+            return;
+        }
+        let accepted = ConnectionId::Accepted(self.accepted);
+        self.accepted += 1;
+        let (from, to) = ((node, connection), (other, accepted));
+        for (end, to) in [(from, to), (to, from)] {
+            let end_state = End {
+                to,
+                last: self.now,
+                stalled: Vec::new(),
+            };
+            self.ends.insert(end, end_state);
+        }
+        self.send(from, Delivery::Accepted(accepted, node));
+        self.send(to, Delivery::Connected(connection));
+    }
+
+    /// Sends over a connection; a cut link holds it up.
+    fn send(&mut self, end: (usize, ConnectionId), delivery: Delivery) {
+        let delay = Duration::from_micros(100 + self.random.next() % 3000);
+        let Some(to) = self.ends.get(&end).map(|end| end.to) else {
+            return;
+        };
+        let cut = self.is_cut(end.0, to.0);
+        let state = self.ends.get_mut(&end).unwrap();
+        if cut {
+            state.stalled.push(delivery);
+            return;
+        }
+        state.last = (self.now + delay).max(state.last);
+        let at = state.last;
+        self.later(to.0, at, delivery);
+    }
+
+    fn finish(&mut self, end: (usize, ConnectionId), why: Failure) {
+        let Some(to) = self.ends.get(&end).map(|end| end.to) else {
+            return;
+        };
+        self.send(end, Delivery::Closed(to.1, why));
+        if !self.is_cut(end.0, to.0) {
+            self.ends.remove(&end);
+        }
+    }
+
+    fn later(&mut self, node: usize, at: Instant, delivery: Delivery) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), (node, delivery));
+    }
+
+    pub(super) fn routes(&self, node: usize) -> &BTreeMap<IpNet, BTreeSet<IpAddr>> {
+        &self.nodes[node].routes
+    }
+
+    pub(super) fn best(&self, node: usize, prefix: &str) -> Option<&Path> {
+        self.nodes[node]
+            .speaker
+            .rib()
+            .best(&prefix.parse().unwrap())
+    }
+
+    pub(super) fn state(&self, node: usize, peer: &str) -> State {
+        self.status(node)[peer].state
+    }
+
+    pub(super) fn status(&self, node: usize) -> BTreeMap<PeerName, PeerStatus> {
+        self.nodes[node].speaker.status()
+    }
+
+    /// How often an established session of the node ended.
+    pub(super) fn resets(&self, node: usize) -> usize {
+        self.nodes[node].resets
+    }
+
+    /// What every node's routes must be when everything is quiet: each other node's prefixes by that node,
+    /// if the link between them is whole.
+    pub(super) fn expected_in_mesh(&self, node: usize) -> BTreeMap<IpNet, BTreeSet<IpAddr>> {
+        let mut routes: BTreeMap<IpNet, BTreeSet<IpAddr>> = BTreeMap::new();
+        let own = &self.nodes[node].settings.announce;
+        for (other, state) in self.nodes.iter().enumerate() {
+            if other == node || self.is_cut(node, other) {
+                continue;
+            }
+            for prefix in state.settings.announce.difference(own) {
+                let next_hop = match prefix {
+                    IpNet::V4(_) => Some(state.address),
+                    IpNet::V6(_) => state.settings.next_hops.v6.map(IpAddr::V6),
+                };
+                routes.entry(*prefix).or_default().extend(next_hop);
+            }
+        }
+        routes
+    }
+
+    pub(super) fn random(&mut self, below: usize) -> usize {
+        usize::try_from(self.random.next() % u64::try_from(below).unwrap()).unwrap()
+    }
+}
+
+/// Some moment; the tests' clocks start there.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an Instant cannot be made otherwise; it is never read again"
+)]
+pub(super) fn epoch() -> Instant {
+    Instant::now()
+}

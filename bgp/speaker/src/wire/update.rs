@@ -1,0 +1,684 @@
+//! UPDATE: decoding with the dispositions of RFC 7606, encoding with many prefixes to a message.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::attrs::{Aggregator, AsPath, Opaque, Origin, PathAttrs, Segment, SegmentKind};
+use super::attrs::{code, flag, put_attr};
+use super::octets::{
+    len16, put_u16, take_bytes, take_ipv4, take_ipv6, take_u8, take_u16, take_u32,
+};
+use super::prefix::{Nlri, put_prefix};
+use super::{HEADER_LEN, MAX_MESSAGE, MessageType, Notification, afi_safi, family, frame};
+use crate::types::{Asn, BgpId, Family};
+
+/// How wide AS numbers are in `AS_PATH` and AGGREGATOR: as both sides agreed in OPEN (RFC 6793 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsWidth {
+    /// The peer is an old speaker.
+    Two,
+    /// Both know RFC 6793.
+    Four,
+}
+
+/// Whether the peer is in our AS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerKind {
+    /// Same AS.
+    Ibgp,
+    /// Another AS.
+    Ebgp,
+}
+
+/// What decoding depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Width of AS numbers.
+    pub as_width: AsWidth,
+    /// Whose message it is.
+    pub peer: PeerKind,
+}
+
+/// What RFC 7606 §2 has us do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remedy {
+    /// Go on without the attribute.
+    AttributeDiscard,
+    /// Take the routes as withdrawn, keep the session.
+    TreatAsWithdraw,
+    /// Send a NOTIFICATION and end the session.
+    SessionReset,
+}
+
+/// Something wrong in an UPDATE.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpdateError {
+    /// The two lengths of the message do not fit into it.
+    #[error("the lengths inside the UPDATE do not fit its {0} octets")]
+    Lengths(usize),
+    /// A prefix that is too long or cut off.
+    #[error("an NLRI prefix of {bits} bits does not fit the {left} octets left")]
+    Nlri {
+        /// Its length.
+        bits: u8,
+        /// Octets after it.
+        left: usize,
+    },
+    /// An attribute runs over the end of the attributes.
+    #[error("attribute {code} runs over the end of the attributes")]
+    Overrun {
+        /// Its type.
+        code: u8,
+    },
+    /// Less than an attribute's header at the end of the attributes.
+    #[error("{0} octets are left over behind the attributes")]
+    LeftOver(usize),
+    /// Flags that the type cannot have.
+    #[error("attribute {code} has the flags {flags:#04x}, which it cannot have")]
+    Flags {
+        /// Its type.
+        code: u8,
+        /// Its flags.
+        flags: u8,
+    },
+    /// A length that the type cannot have.
+    #[error("attribute {code} has {length} octets, which it cannot have")]
+    Length {
+        /// Its type.
+        code: u8,
+        /// Its length.
+        length: usize,
+    },
+    /// ORIGIN above 2.
+    #[error("ORIGIN has the undefined value {0}")]
+    Origin(u8),
+    /// `AS_PATH` that cannot be read.
+    #[error("AS_PATH is malformed: {0}")]
+    AsPath(&'static str),
+    /// `AS4_PATH` or `AS4_AGGREGATOR` that cannot be used (RFC 6793 §6).
+    #[error("attribute {0} of a speaker that knows AS numbers of four octets, or malformed")]
+    FourOctetCompanion(u8),
+    /// AGGREGATOR with AS 0 (RFC 7607).
+    #[error("AGGREGATOR names AS 0, which is reserved")]
+    AggregatorZero,
+    /// Only iBGP peers may send it.
+    #[error("attribute {0} from a peer of another AS")]
+    InternalOnly(u8),
+    /// A mandatory attribute is missing.
+    #[error("routes without the mandatory attribute {0}")]
+    Missing(u8),
+    /// An attribute that must stand once stands twice.
+    #[error("attribute {0} stands twice")]
+    Twice(u8),
+    /// A well-known attribute that nobody knows.
+    #[error("attribute {0} claims to be well known and is not")]
+    UnknownWellKnown(u8),
+    /// An MP attribute whose parts do not fit.
+    #[error("attribute {code} is malformed: {what}")]
+    Multiprotocol {
+        /// 14 or 15.
+        code: u8,
+        /// What does not fit.
+        what: &'static str,
+    },
+}
+
+impl UpdateError {
+    /// What RFC 7606 has us do about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Lengths(_) => Remedy::SessionReset,           // §3 b
+            Self::Nlri { .. } => Remedy::SessionReset, // §5.3: the routes cannot be told apart
+            Self::Multiprotocol { .. } => Remedy::SessionReset, // §7.11, §7.12
+            Self::UnknownWellKnown(_) => Remedy::SessionReset, // RFC 4271 §6.3
+            Self::Overrun { .. } | Self::LeftOver(_) => Remedy::TreatAsWithdraw, // §4
+            Self::Flags { .. } => Remedy::TreatAsWithdraw, // §3 c
+            Self::Origin(_) | Self::AsPath(_) => Remedy::TreatAsWithdraw, // §7.1, §7.2
+            Self::Missing(_) => Remedy::TreatAsWithdraw, // §3 d
+            Self::Length { code, .. } => match *code {
+                code::ATOMIC_AGGREGATE | code::AGGREGATOR => Remedy::AttributeDiscard, // §7.6, §7.7
+                _ => Remedy::TreatAsWithdraw,
+            },
+            Self::Twice(code) => match *code {
+                code::MP_REACH | code::MP_UNREACH => Remedy::SessionReset, // §3 g
+                _ => Remedy::AttributeDiscard,
+            },
+            Self::InternalOnly(_) => Remedy::AttributeDiscard, // §7.5, §7.9, §7.10
+            Self::FourOctetCompanion(_) => Remedy::AttributeDiscard, // RFC 6793 §6
+            Self::AggregatorZero => Remedy::AttributeDiscard,  // RFC 7607
+        }
+    }
+
+    /// What the peer is told if the session ends.
+    pub fn notification(&self) -> Notification {
+        match self {
+            Self::Nlri { .. } => Notification::new(3, 10, &[]),
+            Self::Multiprotocol { .. } => Notification::new(3, 9, &[]),
+            Self::UnknownWellKnown(code) => Notification::new(3, 2, &[*code]),
+            Self::Lengths(_)
+            | Self::Overrun { .. }
+            | Self::LeftOver(_)
+            | Self::Flags { .. }
+            | Self::Length { .. }
+            | Self::Origin(_)
+            | Self::AsPath(_)
+            | Self::FourOctetCompanion(_)
+            | Self::AggregatorZero
+            | Self::InternalOnly(_)
+            | Self::Missing(_)
+            | Self::Twice(_) => Notification::new(3, 1, &[]),
+        }
+    }
+}
+
+/// A decoded UPDATE; its prefixes are still in the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update<'a> {
+    /// Withdrawn IPv4 prefixes.
+    pub withdrawn: Nlri<'a>,
+    /// Withdrawn prefixes of `MP_UNREACH_NLRI`, if it is there for a family of ours.
+    pub mp_withdrawn: Option<Nlri<'a>>,
+    /// Announced IPv4 prefixes.
+    pub nlri: Nlri<'a>,
+    /// Announced prefixes of `MP_REACH_NLRI`, if it is there for a family of ours.
+    pub mp_nlri: Option<MpReach<'a>>,
+    /// `NEXT_HOP`, for `nlri`.
+    pub next_hop: Option<Ipv4Addr>,
+    /// The family of which this is the end (RFC 4724 §2), if it is that.
+    pub end_of_rib: Option<Family>,
+    /// What holds of the announced prefixes.
+    pub announced: Announced,
+    /// Attributes that were dropped.
+    pub discarded: Vec<UpdateError>,
+}
+
+/// What an UPDATE says of the prefixes that it announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// It announces none.
+    Nothing,
+    /// They have these attributes.
+    Routes(PathAttrs),
+    /// They count as withdrawn (RFC 7606), for this reason.
+    Unusable(UpdateError),
+}
+
+/// `MP_REACH_NLRI` (RFC 4760 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MpReach<'a> {
+    /// The next hop; the global address if there are two (RFC 2545 §3).
+    pub next_hop: IpAddr,
+    /// The link-local address beside it.
+    pub link_local: Option<Ipv6Addr>,
+    /// The prefixes.
+    pub nlri: Nlri<'a>,
+}
+
+impl<'a> Update<'a> {
+    /// Reads the body of an UPDATE.
+    ///
+    /// # Errors
+    /// Only errors whose remedy is a session reset; the others are in the value.
+    pub fn decode(mut body: &'a [u8], context: Context) -> Result<Self, UpdateError> {
+        let lengths = UpdateError::Lengths(body.len());
+        let octets = &mut body;
+        let withdrawn = take_u16(octets)
+            .and_then(|length| take_bytes(octets, length.into()))
+            .ok_or(lengths.clone())?;
+        let attributes = take_u16(octets)
+            .and_then(|length| take_bytes(octets, length.into()))
+            .ok_or(lengths)?;
+        let withdrawn = Nlri::parse(Family::Ipv4, withdrawn)?;
+        let nlri = Nlri::parse(Family::Ipv4, octets)?;
+        let mut reader = AttrReader::new(context);
+        reader.read(attributes)?;
+        let classic = withdrawn.is_empty() && nlri.is_empty();
+        let end_of_rib = match reader.mp_withdrawn {
+            None if attributes.is_empty() && classic => Some(Family::Ipv4),
+            Some(none) if none.is_empty() && classic && reader.alone() => Some(none.family()),
+            None | Some(_) => None,
+        };
+        Ok(Self {
+            end_of_rib,
+            ..reader.finish(withdrawn, nlri)
+        })
+    }
+}
+
+/// Collects attributes, and what was wrong with them.
+struct AttrReader<'a> {
+    context: Context,
+    seen: [bool; 256],
+    attrs: PathAttrs,
+    as4_path: Option<AsPath>,
+    as4_aggregator: Option<Aggregator>,
+    next_hop: Option<Ipv4Addr>,
+    mp_nlri: Option<MpReach<'a>>,
+    mp_withdrawn: Option<Nlri<'a>>,
+    unusable: Option<UpdateError>,
+    discarded: Vec<UpdateError>,
+}
+
+impl<'a> AttrReader<'a> {
+    fn new(context: Context) -> Self {
+        Self {
+            context,
+            seen: [false; 256],
+            attrs: PathAttrs::default(),
+            as4_path: None,
+            as4_aggregator: None,
+            next_hop: None,
+            mp_nlri: None,
+            mp_withdrawn: None,
+            unusable: None,
+            discarded: Vec::new(),
+        }
+    }
+
+    /// Reads all attributes; an error here is a session reset.
+    fn read(&mut self, mut octets: &'a [u8]) -> Result<(), UpdateError> {
+        while !octets.is_empty() {
+            let left = octets.len();
+            let (Some(flags), Some(code)) = (take_u8(&mut octets), take_u8(&mut octets)) else {
+                return self.note(UpdateError::LeftOver(left));
+            };
+            let length = if flags & flag::EXTENDED == 0 {
+                take_u8(&mut octets).map(usize::from)
+            } else {
+                take_u16(&mut octets).map(usize::from)
+            };
+            let Some(value) = length.and_then(|length| take_bytes(&mut octets, length)) else {
+                return self.note(UpdateError::Overrun { code });
+            };
+            if std::mem::replace(&mut self.seen[usize::from(code)], true) {
+                self.note(UpdateError::Twice(code))?;
+            } else if let Err(error) = self.attribute(flags, code, value) {
+                self.note(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether only one kind of attribute was there.
+    fn alone(&self) -> bool {
+        self.seen.iter().filter(|seen| **seen).count() == 1
+    }
+
+    /// Acts on an error as its remedy says.
+    fn note(&mut self, error: UpdateError) -> Result<(), UpdateError> {
+        match error.remedy() {
+            Remedy::SessionReset => return Err(error),
+            Remedy::TreatAsWithdraw => {
+                self.unusable.get_or_insert(error);
+            }
+            Remedy::AttributeDiscard => self.discarded.push(error),
+        }
+        Ok(())
+    }
+
+    fn attribute(&mut self, flags: u8, code: u8, value: &'a [u8]) -> Result<(), UpdateError> {
+        let class = flags & (flag::OPTIONAL | flag::TRANSITIVE);
+        let right = match code {
+            code::ORIGIN..=code::NEXT_HOP | code::LOCAL_PREF | code::ATOMIC_AGGREGATE => {
+                class == flag::TRANSITIVE
+            }
+            code::MED
+            | code::ORIGINATOR_ID
+            | code::CLUSTER_LIST
+            | code::MP_REACH
+            | code::MP_UNREACH => class == flag::OPTIONAL,
+            code::AGGREGATOR
+            | code::COMMUNITIES
+            | code::AS4_PATH
+            | code::AS4_AGGREGATOR
+            | code::LARGE_COMMUNITIES => class == flag::OPTIONAL | flag::TRANSITIVE,
+            _ if class & flag::OPTIONAL == 0 => return Err(UpdateError::UnknownWellKnown(code)),
+            _ => true,
+        };
+        let internal = matches!(
+            code,
+            code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST
+        );
+        if internal && self.context.peer == PeerKind::Ebgp {
+            return Err(UpdateError::InternalOnly(code));
+        }
+        if !right {
+            return Err(UpdateError::Flags { code, flags });
+        }
+        self.value(class, code, value)
+    }
+
+    fn value(&mut self, class: u8, code: u8, value: &'a [u8]) -> Result<(), UpdateError> {
+        let length = UpdateError::Length {
+            code,
+            length: value.len(),
+        };
+        match code {
+            code::ORIGIN => {
+                let &[origin] = value else {
+                    return Err(length);
+                };
+                self.attrs.origin = Origin::from_code(origin).ok_or(UpdateError::Origin(origin))?;
+            }
+            code::AS_PATH => {
+                self.attrs.as_path =
+                    decode_as_path(value, self.context.as_width).map_err(UpdateError::AsPath)?;
+            }
+            code::NEXT_HOP => self.next_hop = Some(whole(value, take_ipv4).ok_or(length)?),
+            code::MED => self.attrs.med = Some(whole(value, take_u32).ok_or(length)?),
+            code::LOCAL_PREF => self.attrs.local_pref = Some(whole(value, take_u32).ok_or(length)?),
+            code::ATOMIC_AGGREGATE if value.is_empty() => self.attrs.atomic_aggregate = true,
+            code::ATOMIC_AGGREGATE => return Err(length),
+            code::AGGREGATOR => {
+                let width = self.context.as_width;
+                let aggregator = decode_aggregator(value, width).ok_or(length)?;
+                if aggregator.asn == Asn(0) {
+                    return Err(UpdateError::AggregatorZero);
+                }
+                self.attrs.aggregator = Some(aggregator);
+            }
+            code::COMMUNITIES => self.attrs.communities = words(value).ok_or(length)?,
+            code::ORIGINATOR_ID => {
+                self.attrs.originator_id = Some(BgpId(whole(value, take_ipv4).ok_or(length)?));
+            }
+            code::CLUSTER_LIST => {
+                let ids = words(value).ok_or(length)?;
+                self.attrs.cluster_list = ids
+                    .into_iter()
+                    .map(|id| BgpId(Ipv4Addr::from_bits(id)))
+                    .collect();
+            }
+            code::MP_REACH => self.mp_nlri = decode_mp_reach(value)?,
+            code::MP_UNREACH => self.mp_withdrawn = decode_mp_unreach(value)?,
+            code::AS4_PATH | code::AS4_AGGREGATOR => self.four_octet_companion(code, value)?,
+            code::LARGE_COMMUNITIES => {
+                let communities = words(value).ok_or(length.clone())?;
+                let (communities, rest) = communities.as_chunks::<3>();
+                if !rest.is_empty() {
+                    return Err(length);
+                }
+                self.attrs.large_communities = communities.to_vec();
+            }
+            // Optional and not transitive: quietly ignored (RFC 4271 §5).
+            _ if class & flag::TRANSITIVE == 0 => {}
+            _ => self.attrs.unknown.push(Opaque {
+                code,
+                value: value.into(),
+            }),
+        }
+        Ok(())
+    }
+
+    fn four_octet_companion(&mut self, code: u8, value: &[u8]) -> Result<(), UpdateError> {
+        let error = UpdateError::FourOctetCompanion(code);
+        if self.context.as_width == AsWidth::Four {
+            return Err(error);
+        }
+        if code == code::AS4_PATH {
+            let path = decode_as_path(value, AsWidth::Four).map_err(|_| error.clone())?;
+            if path.has_confederation() {
+                return Err(error);
+            }
+            self.as4_path = Some(path);
+        } else {
+            let aggregator = decode_aggregator(value, AsWidth::Four).ok_or(error.clone())?;
+            if aggregator.asn == Asn(0) {
+                return Err(error);
+            }
+            self.as4_aggregator = Some(aggregator);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, withdrawn: Nlri<'a>, nlri: Nlri<'a>) -> Update<'a> {
+        self.merge_four_octet_companions();
+        self.attrs.unknown.sort_by_key(|opaque| opaque.code);
+        let classic = !nlri.is_empty();
+        let announces = classic || self.mp_nlri.is_some_and(|reach| !reach.nlri.is_empty());
+        let missing = [
+            (code::ORIGIN, true),
+            (code::AS_PATH, true),
+            (code::NEXT_HOP, classic),
+        ]
+        .into_iter()
+        .find(|(code, needed)| *needed && !self.seen[usize::from(*code)])
+        .map(|(code, _)| UpdateError::Missing(code));
+        let outcome = match self.unusable.or(missing) {
+            _ if !announces => Announced::Nothing,
+            Some(error) => Announced::Unusable(error),
+            None => Announced::Routes(self.attrs),
+        };
+        Update {
+            withdrawn,
+            mp_withdrawn: self.mp_withdrawn,
+            nlri,
+            mp_nlri: self.mp_nlri,
+            next_hop: self.next_hop,
+            end_of_rib: None,
+            announced: outcome,
+            discarded: self.discarded,
+        }
+    }
+
+    /// RFC 6793 §4.2.3: an old speaker that aggregated anew has made both companions worthless.
+    fn merge_four_octet_companions(&mut self) {
+        let stale = self
+            .attrs
+            .aggregator
+            .is_some_and(|aggregator| aggregator.asn != Asn::TRANS);
+        if stale && self.as4_aggregator.is_some() {
+            return;
+        }
+        if let (Some(aggregator), Some(four)) = (&mut self.attrs.aggregator, self.as4_aggregator) {
+            *aggregator = four;
+        }
+        if let Some(four) = self.as4_path.take() {
+            self.attrs.as_path = std::mem::take(&mut self.attrs.as_path).merged(four);
+        }
+    }
+}
+
+/// Reads all of `value` by `take`, or nothing if that leaves or lacks octets.
+fn whole<T>(mut value: &[u8], take: impl FnOnce(&mut &[u8]) -> Option<T>) -> Option<T> {
+    take(&mut value).filter(|_| value.is_empty())
+}
+
+/// All of `value` as words of four octets: at least one, and none cut off.
+fn words(value: &[u8]) -> Option<Vec<u32>> {
+    let (words, rest) = value.as_chunks();
+    (rest.is_empty() && !words.is_empty())
+        .then(|| words.iter().copied().map(u32::from_be_bytes).collect())
+}
+
+fn decode_as_path(mut value: &[u8], width: AsWidth) -> Result<AsPath, &'static str> {
+    let mut segments = Vec::new();
+    while let Some(kind) = take_u8(&mut value) {
+        let kind = SegmentKind::from_code(kind).ok_or("a segment of an undefined type")?;
+        let count = take_u8(&mut value).ok_or("a segment without length")?;
+        if count == 0 {
+            return Err("a segment without numbers");
+        }
+        let mut asns = Vec::with_capacity(count.into());
+        for _ in 0..count {
+            let asn = match width {
+                AsWidth::Two => take_u16(&mut value).map(u32::from),
+                AsWidth::Four => take_u32(&mut value),
+            };
+            match asn {
+                None => return Err("a segment that runs over the end"),
+                Some(0) => return Err("AS 0, which is reserved"), // RFC 7607
+                Some(asn) => asns.push(Asn(asn)),
+            }
+        }
+        segments.push(Segment { kind, asns });
+    }
+    Ok(AsPath(segments))
+}
+
+fn decode_aggregator(value: &[u8], width: AsWidth) -> Option<Aggregator> {
+    whole(value, |value| {
+        let asn = match width {
+            AsWidth::Two => take_u16(value).map(u32::from),
+            AsWidth::Four => take_u32(value),
+        };
+        Some(Aggregator {
+            asn: Asn(asn?),
+            address: take_ipv4(value)?,
+        })
+    })
+}
+
+/// `None` for a family that is not ours: such routes are ignored.
+fn decode_mp_reach(mut value: &[u8]) -> Result<Option<MpReach<'_>>, UpdateError> {
+    let error = |what| UpdateError::Multiprotocol {
+        code: code::MP_REACH,
+        what,
+    };
+    let (Some(afi), Some(safi)) = (take_u16(&mut value), take_u8(&mut value)) else {
+        return Err(error("it has no family"));
+    };
+    let mut next_hop = take_u8(&mut value)
+        .and_then(|length| take_bytes(&mut value, length.into()))
+        .ok_or(error("the next hop runs over its end"))?;
+    take_u8(&mut value).ok_or(error("it ends before the prefixes"))?; // reserved
+    let Some(family) = family(afi, safi) else {
+        return Ok(None);
+    };
+    let octets = &mut next_hop;
+    let (address, link_local) = match (family, octets.len()) {
+        (Family::Ipv4, 4) => (take_ipv4(octets).map(IpAddr::V4), None),
+        (Family::Ipv6, 16) => (take_ipv6(octets).map(IpAddr::V6), None),
+        (Family::Ipv6, 32) => (take_ipv6(octets).map(IpAddr::V6), take_ipv6(octets)),
+        (Family::Ipv4 | Family::Ipv6, _) => (None, None),
+    };
+    Ok(Some(MpReach {
+        next_hop: address.ok_or(error(
+            "the next hop has a length that its family cannot have",
+        ))?,
+        link_local,
+        nlri: Nlri::parse(family, value)?,
+    }))
+}
+
+/// `None` for a family that is not ours.
+fn decode_mp_unreach(mut value: &[u8]) -> Result<Option<Nlri<'_>>, UpdateError> {
+    let (Some(afi), Some(safi)) = (take_u16(&mut value), take_u8(&mut value)) else {
+        return Err(UpdateError::Multiprotocol {
+            code: code::MP_UNREACH,
+            what: "it has no family",
+        });
+    };
+    family(afi, safi)
+        .map(|family| Nlri::parse(family, value))
+        .transpose()
+}
+
+/// One UPDATE that announces as many of `prefixes` as fit, from the front; those are taken.
+///
+/// All must be of `next_hop`'s family. `None` if not even one fits beside the attributes, or if there is
+/// none: then nothing is taken.
+pub fn encode_announcement(
+    attrs: &PathAttrs,
+    next_hop: IpAddr,
+    prefixes: &mut &[IpNet],
+    width: AsWidth,
+) -> Option<Vec<u8>> {
+    if attrs.bulk() > MAX_MESSAGE {
+        return None;
+    }
+    let mut attributes = Vec::with_capacity(64);
+    let mut message = match next_hop {
+        IpAddr::V4(next_hop) => {
+            attrs.put(&mut attributes, Some(next_hop), width);
+            let room = MAX_MESSAGE.checked_sub(HEADER_LEN + 4 + attributes.len())?;
+            let nlri = take_fitting(prefixes, room);
+            if nlri.is_empty() {
+                return None;
+            }
+            frame(MessageType::Update, |body| {
+                put_u16(body, 0);
+                put_u16(body, len16(attributes.len()));
+                body.extend_from_slice(&attributes);
+                body.extend_from_slice(&nlri);
+            })
+        }
+        IpAddr::V6(next_hop) => {
+            attrs.put(&mut attributes, None, width);
+            let (afi, safi) = afi_safi(Family::Ipv6);
+            let mut reach = afi.to_be_bytes().to_vec();
+            reach.extend_from_slice(&[safi, 16]);
+            reach.extend_from_slice(&next_hop.octets());
+            reach.push(0);
+            let room =
+                (MAX_MESSAGE - HEADER_LEN - 4 - 4 - reach.len()).checked_sub(attributes.len())?;
+            let nlri = take_fitting(prefixes, room);
+            if nlri.is_empty() {
+                return None;
+            }
+            reach.extend_from_slice(&nlri);
+            frame(MessageType::Update, |body| {
+                let mut first = Vec::with_capacity(reach.len() + 4);
+                // First of all, so that a broken attribute cannot hide the prefixes (RFC 7606 §5.1).
+                put_attr(&mut first, flag::OPTIONAL, code::MP_REACH, &reach);
+                put_u16(body, 0);
+                put_u16(body, len16(first.len() + attributes.len()));
+                body.extend_from_slice(&first);
+                body.extend_from_slice(&attributes);
+            })
+        }
+    };
+    message.shrink_to_fit();
+    Some(message)
+}
+
+/// One UPDATE that withdraws as many of `prefixes` as fit, from the front; those are taken. All must be of
+/// `family`. `None` if there is none.
+pub fn encode_withdrawal(family: Family, prefixes: &mut &[IpNet]) -> Option<Vec<u8>> {
+    let room = MAX_MESSAGE - HEADER_LEN - 4 - 7;
+    let octets = take_fitting(prefixes, room);
+    (!octets.is_empty()).then(|| match family {
+        Family::Ipv4 => frame(MessageType::Update, |body| {
+            put_u16(body, len16(octets.len()));
+            body.extend_from_slice(&octets);
+            put_u16(body, 0);
+        }),
+        Family::Ipv6 => unreach(family, &octets),
+    })
+}
+
+/// The message that says: these were all routes of `family` (RFC 4724 §2).
+pub fn encode_end_of_rib(family: Family) -> Vec<u8> {
+    match family {
+        Family::Ipv4 => frame(MessageType::Update, |body| body.extend_from_slice(&[0; 4])),
+        Family::Ipv6 => unreach(family, &[]),
+    }
+}
+
+fn unreach(family: Family, prefixes: &[u8]) -> Vec<u8> {
+    let (afi, safi) = afi_safi(family);
+    let mut value = afi.to_be_bytes().to_vec();
+    value.push(safi);
+    value.extend_from_slice(prefixes);
+    let mut attribute = Vec::with_capacity(value.len() + 4);
+    put_attr(&mut attribute, flag::OPTIONAL, code::MP_UNREACH, &value);
+    frame(MessageType::Update, |body| {
+        put_u16(body, 0);
+        put_u16(body, len16(attribute.len()));
+        body.extend_from_slice(&attribute);
+    })
+}
+
+/// Takes prefixes off the front as long as they fit into `room` octets.
+fn take_fitting(prefixes: &mut &[IpNet], room: usize) -> Vec<u8> {
+    let mut octets = Vec::new();
+    while let Some((first, rest)) = prefixes.split_first() {
+        let needed = 1 + usize::from(first.prefix_len().div_ceil(8));
+        if octets.len() + needed > room {
+            break;
+        }
+        put_prefix(&mut octets, first);
+        *prefixes = rest;
+    }
+    octets
+}

@@ -23,7 +23,8 @@ pub struct Cluster {
     pub namespaces: BTreeMap<String, Namespace>,
     /// Pods by namespace and name.
     pub pods: BTreeMap<PodId, Pod>,
-    /// Policies of every kind.
+    /// Policies of every kind; as JSON a list of pairs, because an id is no string.
+    #[serde(with = "pairs")]
     pub policies: BTreeMap<PolicyId, Policy>,
 }
 
@@ -86,6 +87,29 @@ impl Cluster {
             ObjectKey::Pod(id) => drop(self.pods.remove(id)),
             ObjectKey::Policy(id) => drop(self.policies.remove(id)),
         }
+    }
+}
+
+/// Maps whose keys are no strings, as lists of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::deserialize(deserializer)?.into_iter().collect())
     }
 }
 

@@ -1,4 +1,5 @@
 //! Against the real kernel, in namespaces that live as long as the test's threads.
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -182,7 +183,9 @@ fn routes_read_back_are_those_written_also_with_several_next_hops() {
         ];
         let put = |host: &mut Connection, wanted: &[Route]| {
             let mut batch = Batch::new();
-            wanted.iter().for_each(|route| batch.put_route(route));
+            for route in wanted {
+                batch.put_route(route);
+            }
             host.run(batch).unwrap();
             let mut found = host.routes(180).unwrap();
             for route in &mut found {
@@ -240,11 +243,15 @@ fn many_routes_go_in_and_out() {
             })
             .collect();
         let mut batch = Batch::new();
-        routes.iter().for_each(|route| batch.put_route(route));
+        for route in &routes {
+            batch.put_route(route);
+        }
         host.run(batch).unwrap();
         assert_eq!(host.routes(180).unwrap().len(), routes.len());
         let mut batch = Batch::new();
-        routes.iter().for_each(|route| batch.delete_route(route));
+        for route in &routes {
+            batch.delete_route(route);
+        }
         host.run(batch).unwrap();
         assert_eq!(host.routes(180).unwrap().len(), 0);
     });

@@ -6,6 +6,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use tokio::sync::{mpsc, watch};
+
+mod clock;
+mod connection;
+mod driver;
+mod listener;
+mod socket;
+
 pub use margay_bgp::{
     Asn, BgpId, Dial, Export, Family, HoldTime, NextHops, PeerName, PeerSettings, PeerStatus,
     RouteChange, State,
@@ -27,4 +35,18 @@ pub struct Status {
     pub peers: BTreeMap<PeerName, PeerStatus>,
     /// Every place in [`Settings::listen`]; `Err` says in words why nothing listens there.
     pub listeners: BTreeMap<SocketAddr, Result<(), String>>,
+}
+
+/// Speaks BGP until the sender of `settings` is dropped; then every session is ended in order and the future
+/// is ready within about a second. Dropping the future ends everything at once.
+///
+/// A `routes` receiver that is slow gets fewer, larger batches: the newest change of a prefix wins. Nothing
+/// is withdrawn there when the speaker stops: the owner decides what becomes of its routes. Runs on a
+/// current-thread runtime as well.
+pub async fn run(
+    settings: watch::Receiver<Settings>,
+    routes: mpsc::Sender<Vec<RouteChange>>,
+    status: watch::Sender<Status>,
+) {
+    driver::Driver::new(settings, routes, status).run().await;
 }

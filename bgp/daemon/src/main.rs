@@ -1,3 +1,3 @@
-//! The BGP speaker's tokio driver, as a library and as a small daemon.
+//! A small BGP daemon: the speaker with a configuration file instead of felix around it.
 
 fn main() {}

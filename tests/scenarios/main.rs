@@ -2,3 +2,11 @@
 
 #[cfg(test)]
 mod arrows;
+#[cfg(test)]
+mod established;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod worlds;

@@ -16,3 +16,4 @@ pub mod prober;
 pub mod process;
 pub mod settle;
 pub mod topology;
+pub mod traffic;

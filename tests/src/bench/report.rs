@@ -59,14 +59,30 @@ impl Report {
 #[expect(clippy::print_stdout, reason = "the table is what the program is for")]
 fn show(row: &Row) {
     let peer = row.peer.map_or_else(String::new, |peer| {
-        format!("  {} {} {}  ratio {:.3}", row.peer_name, figure(peer), row.unit, row.ours / peer)
+        format!(
+            "  {} {} {}  ratio {:.3}",
+            row.peer_name,
+            figure(peer),
+            row.unit,
+            row.ours / peer
+        )
     });
     let mark = if row.reached { "ok " } else { "MISS" };
-    println!("{mark:4} {:<60} {} {}{peer}  (reach {})", row.what, figure(row.ours), row.unit, row.reach);
+    println!(
+        "{mark:4} {:<60} {} {}{peer}  (reach {})",
+        row.what,
+        figure(row.ours),
+        row.unit,
+        row.reach
+    );
 }
 
 fn figure(value: f64) -> String {
-    if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") }
+    if value >= 1000.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.3}")
+    }
 }
 
 /// The time now.

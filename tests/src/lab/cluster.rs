@@ -537,6 +537,11 @@ impl Lab {
         cluster
     }
 
+    /// An object as it was written.
+    pub fn object(&self, key: &Key) -> Option<&Value> {
+        self.objects.documents.get(key)
+    }
+
     /// Adds or replaces an object.
     ///
     /// # Errors

@@ -218,5 +218,7 @@ fn inside<T>(netns: &Netns, work: impl FnOnce() -> std::io::Result<T>) -> std::i
     work()
 }
 
+pub(super) use client::client_socket;
+
 #[cfg(test)]
 mod tests;

@@ -85,6 +85,24 @@ impl Lab {
         })
     }
 
+    /// Waits until every felix answers and has rules in its kernel, whether the controller is there or not.
+    ///
+    /// # Errors
+    /// Which felix does not.
+    pub fn wait_rules(&self) -> Result<()> {
+        wait("every felix has realised something", PATIENCE, || {
+            for node in self.node_names() {
+                let status: NodeStatus = self
+                    .ask_felix(&node, "/status")
+                    .map_err(|error| format!("{node}: {error:#}"))?;
+                if status.realised.is_none() {
+                    return Err(format!("{node} has realised nothing"));
+                }
+            }
+            Ok(())
+        })
+    }
+
     fn in_sync(&self, node: &str) -> Result<NodeStatus, String> {
         let status: NodeStatus = self.ask_felix(node, "/status").map_err(|error| {
             format!(

@@ -66,6 +66,8 @@ pub(crate) enum Command {
         #[arg(long)]
         probes: PathBuf,
     },
+    /// Show everything in one minute: a lab of its own, probes, a policy change, a crash.
+    Demo,
     /// Listen on the ports of a standing lab's pods (started by `up`).
     #[command(hide = true)]
     Serve,

@@ -1,6 +1,7 @@
 //! `margay-lab`: a cluster of network namespaces on this machine, to look at, to play with, to test.
 
 mod args;
+mod demo;
 mod exec;
 mod pod;
 mod probe;
@@ -49,6 +50,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Delete { file } => standing::delete(name, &file)?,
         Command::Pod { command } => pod::run(name, command)?,
         Command::Probe { world, probes } => probe::run(&world, &probes)?,
+        Command::Demo => return demo::run(),
         Command::Serve => serve::run(name)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -48,8 +48,7 @@ async fn one(shot: &Shot, tries: &[Duration]) -> Seen {
     for &patience in tries {
         let attempt = async {
             match shot.protocol {
-                Protocol::Tcp => stream(shot, socket2::Protocol::TCP).await,
-                Protocol::Sctp => stream(shot, socket2::Protocol::SCTP).await,
+                Protocol::Tcp | Protocol::Sctp => stream(shot).await,
                 Protocol::Udp => datagram(shot).await,
                 Protocol::Icmp => echo(shot).await,
             }
@@ -69,9 +68,9 @@ async fn one(shot: &Shot, tries: &[Duration]) -> Seen {
 }
 
 /// A connection attempt, reset at once when it succeeds.
-async fn stream(shot: &Shot, protocol: socket2::Protocol) -> io::Result<()> {
-    let socket = socket(shot, Type::STREAM, protocol)?;
-    if protocol == socket2::Protocol::TCP {
+async fn stream(shot: &Shot) -> io::Result<()> {
+    let socket = client_socket(shot)?;
+    if shot.protocol == Protocol::Tcp {
         socket.set_linger(Some(Duration::ZERO))?;
     }
     TcpSocket::from_std_stream(socket.into())
@@ -82,7 +81,7 @@ async fn stream(shot: &Shot, protocol: socket2::Protocol) -> io::Result<()> {
 
 /// One datagram and its echo, or the port unreachable that a connected socket reports as refused.
 async fn datagram(shot: &Shot) -> io::Result<()> {
-    let socket = socket(shot, Type::DGRAM, socket2::Protocol::UDP)?;
+    let socket = client_socket(shot)?;
     socket.connect(&destination(shot).into())?;
     socket.send(b"margay-p")?;
     receive(socket, |answer| answer == b"margay-p").await
@@ -90,12 +89,7 @@ async fn datagram(shot: &Shot) -> io::Result<()> {
 
 async fn echo(shot: &Shot) -> io::Result<()> {
     static LAST: AtomicU16 = AtomicU16::new(0);
-    let protocol = if shot.destination.is_ipv4() {
-        socket2::Protocol::ICMPV4
-    } else {
-        socket2::Protocol::ICMPV6
-    };
-    let socket = socket(shot, Type::RAW, protocol)?;
+    let socket = client_socket(shot)?;
     socket.connect(&SocketAddr::new(shot.destination, 0).into())?;
     let id = LAST.fetch_add(1, Ordering::Relaxed);
     socket.send(&icmp::request(shot.destination, id, 1))?;
@@ -131,6 +125,18 @@ fn socket(shot: &Shot, kind: Type, protocol: socket2::Protocol) -> io::Result<So
         }
         Ok(socket)
     })
+}
+
+/// A client's socket, bound and not yet connected. The calling thread is in its namespace afterwards.
+pub(in crate::lab) fn client_socket(shot: &Shot) -> io::Result<Socket> {
+    let v4 = shot.destination.is_ipv4();
+    match shot.protocol {
+        Protocol::Tcp => socket(shot, Type::STREAM, socket2::Protocol::TCP),
+        Protocol::Sctp => socket(shot, Type::STREAM, socket2::Protocol::SCTP),
+        Protocol::Udp => socket(shot, Type::DGRAM, socket2::Protocol::UDP),
+        Protocol::Icmp if v4 => socket(shot, Type::RAW, socket2::Protocol::ICMPV4),
+        Protocol::Icmp => socket(shot, Type::RAW, socket2::Protocol::ICMPV6),
+    }
 }
 
 fn destination(shot: &Shot) -> SocketAddr {

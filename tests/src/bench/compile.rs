@@ -133,6 +133,7 @@ fn pod(n: u32) -> (PodId, Pod) {
         host_network: false,
         finished: false,
         addresses: BTreeSet::from([IpAddr::from(Ipv4Addr::from(0x0a00_0000 + n))]),
+        reported: BTreeSet::new(),
         ports: vec![ContainerPort {
             name: Some("http".to_owned()),
             protocol: Protocol::Tcp,

@@ -3,8 +3,11 @@
 //! `margay-bench [TABLE …]` runs all tables or those named, prints rows and writes
 //! `target/bench/TABLE.json`. Exit status 1 if a row missed what it is to reach.
 
+mod cni;
 mod compile;
+mod latency;
 mod report;
+mod routes;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,10 +19,15 @@ use report::Report;
 /// Name and program of a table.
 type Table = (&'static str, fn(&mut Report) -> Result<()>);
 
-const TABLES: &[Table] = &[("compile", |report| {
-    compile::run(report);
-    Ok(())
-})];
+const TABLES: &[Table] = &[
+    ("compile", |report| {
+        compile::run(report);
+        Ok(())
+    }),
+    ("routes", routes::run),
+    ("cni", cni::run),
+    ("latency", latency::run),
+];
 
 fn main() -> Result<ExitCode> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

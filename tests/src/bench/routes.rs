@@ -20,7 +20,7 @@ use crate::report::{Report, Row, now};
 const ROUTES: u32 = 100_000;
 const GATEWAYS: u32 = 200;
 const PROTOCOL: u8 = 180;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Routes per second, 100,000 of them through 200 gateways.
 ///
@@ -81,17 +81,20 @@ fn route(n: u32) -> Route {
 fn rate(enter: impl FnOnce(&Scratch, &Netns) -> Result<Option<Child>> + Send) -> Result<f64> {
     let scratch = Scratch::new();
     let netns = scratch.netns("r")?;
-    ip::batch(netns.name(), &[
-        "link add up type veth peer name down".to_owned(),
-        "addr add 172.16.0.1/16 dev up".to_owned(),
-        "link set up up".to_owned(),
-        "link set down up".to_owned(),
-    ])?;
+    ip::batch(
+        netns.name(),
+        &[
+            "link add up type veth peer name down".to_owned(),
+            "addr add 172.16.0.1/16 dev up".to_owned(),
+            "link set up up".to_owned(),
+            "link set down up".to_owned(),
+        ],
+    )?;
     netns.run(|| {
         let notifications = Notifications::open()?;
-        let counter = std::thread::spawn(move || notifications.count());
+        let counting = std::thread::spawn(move || notifications.count());
         let child = enter(&scratch, &netns);
-        let counted = counter.join().expect("counting does not panic");
+        let counted = counting.join().expect("counting does not panic");
         if let Some(mut child) = child? {
             child.kill()?;
             child.wait()?;
@@ -101,9 +104,10 @@ fn rate(enter: impl FnOnce(&Scratch, &Netns) -> Result<Option<Child>> + Send) ->
 }
 
 fn bird(scratch: &Scratch, netns: &Netns) -> Result<Child> {
-    let mut config = "router id 172.16.0.1;\nprotocol device {}\nprotocol kernel { ipv4 { export all; }; }\n\
+    let mut config =
+        "router id 172.16.0.1;\nprotocol device {}\nprotocol kernel { ipv4 { export all; }; }\n\
                       protocol static { ipv4;\n"
-        .to_owned();
+            .to_owned();
     for n in 0..ROUTES {
         writeln!(config, "route {} via {};", prefix(n), gateway(n))?;
     }
@@ -126,8 +130,16 @@ struct Notifications(Socket);
 
 impl Notifications {
     fn open() -> Result<Self> {
-        let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(libc::NETLINK_ROUTE.into()))?;
-        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(512 << 20))?;
+        let socket = Socket::new(
+            Domain::from(libc::AF_NETLINK),
+            Type::RAW,
+            Some(libc::NETLINK_ROUTE.into()),
+        )?;
+        nix::sys::socket::setsockopt(
+            &socket,
+            nix::sys::socket::sockopt::RcvBufForce,
+            &(512 << 20),
+        )?;
         let group = 1 << (libc::RTNLGRP_IPV4_ROUTE - 1);
         nix::sys::socket::bind(
             std::os::fd::AsRawFd::as_raw_fd(&socket),
@@ -152,7 +164,8 @@ impl Notifications {
             let at = now();
             let mut rest = &buffer[..length];
             while let Some((header, _)) = rest.split_first_chunk::<6>() {
-                let size = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+                let size =
+                    u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
                 if u16::from_ne_bytes([header[4], header[5]]) == libc::RTM_NEWROUTE {
                     seen += 1;
                 }

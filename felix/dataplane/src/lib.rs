@@ -8,6 +8,8 @@ pub mod epochs;
 pub mod local;
 pub mod lower;
 pub mod names;
+pub mod plan;
+pub mod render;
 pub mod ruleset;
 pub mod sim;
 #[cfg(test)]

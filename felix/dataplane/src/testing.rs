@@ -88,7 +88,7 @@ fn matches() -> impl Strategy<Value = Match> {
     ];
     prop_oneof![
         6 => (peer, ports()).prop_map(|(peer, ports)| Match::Traffic { peer, ports }),
-        1 => (0..2u128).prop_map(|id| Match::Service(ServiceSetId(id))),
+        3 => (0..2u128).prop_map(|id| Match::Service(ServiceSetId(id))),
     ]
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn policy_change() -> impl Strategy<Value = PolicyChange> {
             |(id, add, remove)| PolicyChange::PatchAddressSet { id: AddressSetId(id), add, remove }
         ),
         1 => (0..6u128).prop_map(|id| PolicyChange::DeleteAddressSet { id: AddressSetId(id) }),
-        2 => ((0..2u128), btree_set(service(), 0..3), btree_set(service(), 0..3)).prop_map(
+        4 => ((0..2u128), btree_set(service(), 0..8), btree_set(service(), 0..8)).prop_map(
             |(id, add, remove)| PolicyChange::PatchServiceSet { id: ServiceSetId(id), add, remove }
         ),
         1 => (0..2u128).prop_map(|id| PolicyChange::DeleteServiceSet { id: ServiceSetId(id) }),

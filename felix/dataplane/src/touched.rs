@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use margay_policy::model::Direction;
-use margay_policy::node_policy::{NodePolicy, RuleList, RuleListId};
+use margay_policy::model::{Direction, Protocol};
+use margay_policy::node_policy::{NodePolicy, RuleList, RuleListId, Service};
 
 use crate::epochs::Touched;
 use crate::local::{Local, Side, Sides, address_sides, owners};
@@ -102,10 +102,12 @@ impl Touch {
     /// A set changed that a list in force looks into.
     pub(crate) fn set(&mut self, change: &SetChange, only_allows: bool, family: Family) {
         let SetChange { added, removed } = change;
-        let of_family = |address: &&IpAddr| Family::of(address) == family;
-        self.addresses.extend(removed.iter().filter(of_family));
+        let of_family = |address: &IpAddr| Family::of(address) == family;
+        self.addresses
+            .extend(removed.iter().map(|member| member.0).filter(of_family));
         if !only_allows {
-            self.addresses.extend(added.iter().filter(of_family));
+            self.addresses
+                .extend(added.iter().map(|member| member.0).filter(of_family));
         }
     }
 
@@ -118,14 +120,40 @@ impl Touch {
     }
 }
 
-/// Addresses whose membership in a set changed; for a service set, in any of its services.
+/// Members that a set gained and lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SetChange {
-    pub(crate) added: BTreeSet<IpAddr>,
-    pub(crate) removed: BTreeSet<IpAddr>,
+    added: BTreeSet<Member>,
+    removed: BTreeSet<Member>,
+}
+
+/// An address; in a service set with protocol and port.
+type Member = (IpAddr, Option<(Protocol, u16)>);
+
+/// The member that a service is.
+pub(crate) fn service_member(service: &Service) -> Member {
+    (service.address, Some((service.protocol, service.port)))
+}
+
+/// Whether a member came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Membership {
+    Gained,
+    Lost,
 }
 
 impl SetChange {
+    /// One more change, after those before.
+    pub(crate) fn one(&mut self, member: Member, kind: Membership) {
+        let (to, from) = match kind {
+            Membership::Gained => (&mut self.added, &mut self.removed),
+            Membership::Lost => (&mut self.removed, &mut self.added),
+        };
+        if !from.remove(&member) {
+            to.insert(member);
+        }
+    }
+
     fn between(set: SetId, old: &NodePolicy, new: &NodePolicy) -> Self {
         match set {
             SetId::Addresses(id) => {
@@ -133,8 +161,14 @@ impl SetChange {
                 let old = old.address_sets.get(&id).unwrap_or(&none);
                 let new = new.address_sets.get(&id).unwrap_or(&none);
                 Self {
-                    added: new.difference(old).copied().collect(),
-                    removed: old.difference(new).copied().collect(),
+                    added: new
+                        .difference(old)
+                        .map(|address| (*address, None))
+                        .collect(),
+                    removed: old
+                        .difference(new)
+                        .map(|address| (*address, None))
+                        .collect(),
                 }
             }
             SetId::Services(id) => {
@@ -142,8 +176,8 @@ impl SetChange {
                 let old = old.service_sets.get(&id).unwrap_or(&none);
                 let new = new.service_sets.get(&id).unwrap_or(&none);
                 Self {
-                    added: new.difference(old).map(|service| service.address).collect(),
-                    removed: old.difference(new).map(|service| service.address).collect(),
+                    added: new.difference(old).map(service_member).collect(),
+                    removed: old.difference(new).map(service_member).collect(),
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! `margayctl policy …`.
 
 mod evaluate;
+mod explain;
 mod status;
 mod world;
 
@@ -15,6 +16,8 @@ pub(crate) enum Command {
     Status,
     /// Judges the connections of a file in a world of YAML files; no kernel, no cluster
     Evaluate(evaluate::Evaluate),
+    /// Says why a connection is allowed or denied, and how far each rule missed it
+    Explain(explain::Explain),
 }
 
 /// Runs the subcommand; sockets are only looked for where they are needed.
@@ -25,5 +28,6 @@ pub(crate) async fn run(
     match command {
         Command::Status => status::run(&places()?).await,
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Explain(args) => explain::run(args, places).await,
     }
 }

@@ -3,6 +3,7 @@
 //! Pure: values in, values out. See `controller/DESIGN.md`.
 #![forbid(unsafe_code)]
 
+pub mod explain;
 pub mod flow;
 pub mod model;
 pub mod node_policy;

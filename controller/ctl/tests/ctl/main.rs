@@ -5,4 +5,6 @@ mod doctor;
 #[cfg(test)]
 mod evaluate;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod sockets;

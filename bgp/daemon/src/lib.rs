@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 
 use tokio::sync::{mpsc, watch};
 
+pub mod config;
+pub mod control;
+
 mod clock;
 mod connection;
 mod driver;

@@ -1,0 +1,157 @@
+//! Rule lists in use, shared by the pods that have them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::canonical;
+use crate::compile;
+use crate::model::{Direction, NodeName};
+use crate::node_policy::{AddressSetId, RuleList, RuleListId, ServiceSetId};
+use crate::rules::PortName;
+use crate::selector::Selection;
+
+/// All that a rule list depends on; pods with equal keys have the same list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ListKey {
+    pub(super) direction: Direction,
+    /// Versions of the policies that select the pod and cover the direction, in order.
+    pub(super) policies: Vec<(u64, Selection)>,
+    /// What the named ports of their ingress rules are on the pod.
+    pub(super) ports: BTreeMap<PortName, BTreeSet<u16>>,
+}
+
+/// The sets that a list uses.
+#[derive(Clone, Debug)]
+pub(super) struct Uses {
+    pub(super) sets: BTreeSet<AddressSetId>,
+    pub(super) services: BTreeSet<ServiceSetId>,
+}
+
+/// Rule lists by key and by id.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    keys: HashMap<Arc<ListKey>, Keyed>,
+    by_id: HashMap<RuleListId, Listed>,
+    /// Whether a node has a list, for those touched since the last flush.
+    touched: BTreeMap<NodeName, BTreeMap<RuleListId, bool>>,
+}
+
+#[derive(Debug)]
+struct Keyed {
+    id: RuleListId,
+    /// Pods with this key.
+    pods: usize,
+}
+
+#[derive(Debug)]
+struct Listed {
+    list: RuleList,
+    uses: Uses,
+    /// How many directions of pods of a node have the list.
+    users: BTreeMap<NodeName, usize>,
+}
+
+impl Lists {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn get(&self, id: RuleListId) -> Option<&RuleList> {
+        self.by_id.get(&id).map(|listed| &listed.list)
+    }
+
+    /// Whether some pod has this key already.
+    pub(super) fn knows(&self, key: &ListKey) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// One more pod of `node` has the list; `list` must be given unless the key is known.
+    ///
+    /// Returns what the list uses if the node had no use for it before.
+    pub(super) fn acquire(
+        &mut self,
+        key: ListKey,
+        list: Option<RuleList>,
+        node: &NodeName,
+    ) -> (Arc<ListKey>, RuleListId, Option<Uses>) {
+        let (key, id) = if let Some((known, keyed)) = self.keys.get_key_value(&key) {
+            (Arc::clone(known), keyed.id)
+        } else {
+            let list = list.unwrap_or_else(|| RuleList {
+                direction: key.direction,
+                tiers: Vec::new(),
+            });
+            let id = canonical::rule_list_id(&list);
+            let (sets, services) = compile::used([&list]);
+            let uses = Uses { sets, services };
+            self.by_id.entry(id).or_insert_with(|| Listed {
+                list,
+                uses,
+                users: BTreeMap::new(),
+            });
+            let key = Arc::new(key);
+            self.keys.insert(Arc::clone(&key), Keyed { id, pods: 0 });
+            (key, id)
+        };
+        if let Some(keyed) = self.keys.get_mut(&key) {
+            keyed.pods += 1;
+        }
+        let mut uses = None;
+        if let Some(listed) = self.by_id.get_mut(&id) {
+            if let Some(count) = listed.users.get_mut(node) {
+                *count += 1;
+            } else {
+                listed.users.insert(node.clone(), 1);
+                self.touched
+                    .entry(node.clone())
+                    .or_default()
+                    .entry(id)
+                    .or_insert(false);
+                uses = Some(listed.uses.clone());
+            }
+        }
+        (key, id, uses)
+    }
+
+    /// One pod of `node` less has the list. Returns what it used if the node has no use for it now.
+    pub(super) fn release(&mut self, key: &ListKey, node: &NodeName) -> Option<Uses> {
+        let keyed = self.keys.get_mut(key)?;
+        let id = keyed.id;
+        keyed.pods -= 1;
+        if keyed.pods == 0 {
+            self.keys.remove(key);
+        }
+        let listed = self.by_id.get_mut(&id)?;
+        let count = listed.users.get_mut(node)?;
+        *count -= 1;
+        if *count > 0 {
+            return None;
+        }
+        listed.users.remove(node);
+        self.touched
+            .entry(node.clone())
+            .or_default()
+            .entry(id)
+            .or_insert(true);
+        let uses = listed.uses.clone();
+        if listed.users.is_empty() {
+            self.by_id.remove(&id);
+        }
+        Some(uses)
+    }
+
+    /// Tells which lists nodes use now (with the list) or no longer (without).
+    pub(super) fn flush(&mut self, mut tell: impl FnMut(&NodeName, RuleListId, Option<&RuleList>)) {
+        for (node, ids) in std::mem::take(&mut self.touched) {
+            for (id, had) in ids {
+                let listed = self
+                    .by_id
+                    .get(&id)
+                    .filter(|listed| listed.users.contains_key(&node));
+                if had != listed.is_some() {
+                    tell(&node, id, listed.map(|listed| &listed.list));
+                }
+            }
+        }
+    }
+}

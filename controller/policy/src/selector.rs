@@ -1,0 +1,89 @@
+//! Selector matching, for the compiler and the index (the evaluator has its own).
+
+use crate::model::{LabelSelector, Labels, NamespaceScope, Pod, PodSelector, Requirement};
+
+/// Whether a selector takes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Selection {
+    /// No.
+    No,
+    /// It would, but for a requirement that cannot be understood.
+    Unclear,
+    /// Yes.
+    Yes,
+}
+
+/// Whether all requirements hold for these labels.
+///
+/// `NotIn` and `DoesNotExist` hold for an absent key (DESIGN §3.2 row 2).
+pub fn labels_match(selector: &LabelSelector, labels: &Labels) -> Selection {
+    let mut selection = Selection::Yes;
+    for requirement in &selector.requirements {
+        let holds = match requirement {
+            Requirement::In(key, values) => {
+                labels.get(key).is_some_and(|value| values.contains(value))
+            }
+            Requirement::NotIn(key, values) => {
+                labels.get(key).is_none_or(|value| !values.contains(value))
+            }
+            Requirement::Exists(key) => labels.contains_key(key),
+            Requirement::DoesNotExist(key) => !labels.contains_key(key),
+            Requirement::Unusable(_) => {
+                selection = Selection::Unclear;
+                continue;
+            }
+        };
+        if !holds {
+            return Selection::No;
+        }
+    }
+    selection
+}
+
+/// Whether a scope takes a namespace; `labels` are `None` while its object is unknown, and then only
+/// its name or the selector of all takes it.
+pub fn scope_matches(
+    scope: &NamespaceScope,
+    namespace: &str,
+    labels: Option<&Labels>,
+) -> Selection {
+    match (scope, labels) {
+        (NamespaceScope::Named(name), _) if name == namespace => Selection::Yes,
+        (NamespaceScope::Named(_), _) => Selection::No,
+        (NamespaceScope::Matching(selector), _) if selector.requirements.is_empty() => {
+            Selection::Yes
+        }
+        (NamespaceScope::Matching(_), None) => Selection::No,
+        (NamespaceScope::Matching(selector), Some(labels)) => labels_match(selector, labels),
+    }
+}
+
+/// Whether a selector takes a pod of a namespace; `labels` are the namespace's, `None` while unknown.
+pub fn pod_matches(
+    selector: &PodSelector,
+    namespace: &str,
+    labels: Option<&Labels>,
+    pod: &Pod,
+) -> Selection {
+    match scope_matches(&selector.namespaces, namespace, labels) {
+        Selection::No => Selection::No,
+        scope @ (Selection::Unclear | Selection::Yes) => {
+            scope.min(labels_match(&selector.pods, &pod.labels))
+        }
+    }
+}
+
+/// Whether every requirement can be understood.
+pub fn is_clear(selector: &PodSelector) -> bool {
+    let clear = |selector: &LabelSelector| {
+        !selector
+            .requirements
+            .iter()
+            .any(|requirement| matches!(requirement, Requirement::Unusable(_)))
+    };
+    clear(&selector.pods)
+        && match &selector.namespaces {
+            NamespaceScope::Named(_) => true,
+            NamespaceScope::Matching(selector) => clear(selector),
+        }
+}

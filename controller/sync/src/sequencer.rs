@@ -90,6 +90,16 @@ impl Sequencer {
         }
     }
 
+    /// Whether anything changed after `after` and up to `until`, as far as is remembered.
+    pub fn changed_between(&self, after: u64, until: u64) -> bool {
+        let forgotten = after < self.base && after < until;
+        forgotten
+            || self
+                .log
+                .iter()
+                .any(|entry| after < entry.count && entry.count <= until)
+    }
+
     /// What a reader at `place` has missed; several changes of an object are merged.
     pub fn missed(&self, place: Option<&Revision>) -> Missed {
         let Some(place) = place.filter(|place| place.run == self.revision.run) else {

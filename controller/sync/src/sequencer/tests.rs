@@ -59,6 +59,18 @@ fn no_change_is_no_revision() {
     assert_eq!(sequencer.revision(), &revision(5));
 }
 
+#[test]
+fn changes_between_counts_are_seen() {
+    let mut sequencer = Sequencer::new(revision(5), 100);
+    sequencer.record(9, diff(&NodeState::default(), &samples::two_pods()));
+    assert!(sequencer.changed_between(5, 9) && sequencer.changed_between(8, 12));
+    assert!(!sequencer.changed_between(9, 12) && !sequencer.changed_between(5, 8));
+    assert!(
+        sequencer.changed_between(2, 5),
+        "not remembered: assume the worst"
+    );
+}
+
 proptest! {
     /// Readers that come, fall behind and resume anywhere end with what a snapshot says.
     #[test]

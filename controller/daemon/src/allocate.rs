@@ -1,0 +1,168 @@
+//! Block claims: owned by a thread of its own, on disk before they are answered.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io, thread};
+
+use anyhow::Context;
+use ipnet::IpNet;
+use margay_ipam::Family;
+use margay_ipam::pool::{ClaimError, claim};
+use margay_policy::model::NodeName;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+
+use crate::durable;
+use crate::network::{self, Inputs};
+
+/// Claimed blocks and whose they are.
+pub type Claims = BTreeMap<IpNet, NodeName>;
+
+/// One more block for a node.
+#[derive(Debug)]
+pub struct Request {
+    /// The node.
+    pub node: NodeName,
+    /// Of this family.
+    pub family: Family,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<IpNet, Refused>>,
+}
+
+/// No block, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is no such node.
+    #[error("there is no Node object named {0}: a node gets blocks once it has one")]
+    UnknownNode(NodeName),
+    /// There is no block.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The claim could not be kept; so it was not made.
+    #[error("the claim cannot be written to {path}: {error}")]
+    Disk {
+        /// The file.
+        path: String,
+        /// What the file system said.
+        error: io::Error,
+    },
+}
+
+/// The file of claims.
+#[derive(Default, Serialize, Deserialize)]
+struct Page {
+    blocks: Claims,
+}
+
+/// Reads the claims of earlier runs.
+///
+/// # Errors
+/// If they cannot be read: to go on without them would give blocks away twice.
+pub fn load(state: &Path) -> anyhow::Result<Claims> {
+    let path = path(state);
+    let octets = match fs::read(&path) {
+        Ok(octets) => octets,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Claims::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let page: Page = serde_json::from_slice(&octets).with_context(|| {
+        format!(
+            "{} is damaged: it says which node has which block; restore it, or, if no pod is running on any node, remove it",
+            path.display()
+        )
+    })?;
+    Ok(page.blocks)
+}
+
+/// Serves requests from a thread of its own until `requests` is closed.
+///
+/// `inputs` are the objects to decide by; `publish` is told the claims after each that was made, before
+/// it is answered.
+///
+/// # Errors
+/// If there can be no more threads.
+pub fn start(
+    state: &Path,
+    mut claims: Claims,
+    inputs: watch::Receiver<Arc<Inputs>>,
+    mut requests: mpsc::Receiver<Request>,
+    publish: impl Fn(Claims) + Send + 'static,
+) -> anyhow::Result<thread::JoinHandle<()>> {
+    let path = path(state);
+    thread::Builder::new()
+        .name("allocate".to_owned())
+        .spawn(move || {
+            while let Some(Request {
+                node,
+                family,
+                answer,
+            }) = requests.blocking_recv()
+            {
+                let inputs = Arc::clone(&inputs.borrow());
+                let result = choose(&inputs, &claims, &node, family).and_then(|block| {
+                    let mut with = claims.clone();
+                    with.insert(block, node.clone());
+                    keep(&path, &with)?;
+                    claims = with;
+                    Ok(block)
+                });
+                match &result {
+                    Ok(block) => {
+                        info!(%node, %block, "a block is claimed");
+                        publish(claims.clone());
+                    }
+                    Err(error @ Refused::Disk { .. }) => {
+                        error!(%node, %error, "a claim cannot be kept");
+                    }
+                    Err(error) => warn!(%node, %error, "no block for a node"),
+                }
+                // Who does not wait any more finds the block in its network.
+                let _ = answer.send(result);
+            }
+        })
+        .context("cannot start the thread that claims blocks")
+}
+
+fn choose(
+    inputs: &Inputs,
+    claims: &Claims,
+    node: &NodeName,
+    family: Family,
+) -> Result<IpNet, Refused> {
+    let object = inputs
+        .nodes
+        .get(node)
+        .ok_or_else(|| Refused::UnknownNode(node.clone()))?;
+    let usable: Vec<_> = network::pools(inputs)
+        .into_iter()
+        .filter(|pool| pool.is_usable_by(&object.labels))
+        .map(|pool| pool.pool)
+        .collect();
+    let owners = claims
+        .iter()
+        .map(|(block, owner)| (*block, owner.0.clone()))
+        .collect();
+    Ok(claim(&usable, &owners, &node.0, family)?)
+}
+
+fn keep(path: &Path, claims: &Claims) -> Result<(), Refused> {
+    let page = Page {
+        blocks: claims.clone(),
+    };
+    let content = serde_json::to_vec_pretty(&page).map_err(io::Error::other);
+    content
+        .and_then(|content| durable::replace(path, &content))
+        .map_err(|error| Refused::Disk {
+            path: path.display().to_string(),
+            error,
+        })
+}
+
+fn path(state: &Path) -> PathBuf {
+    state.join("claims.json")
+}
+
+#[cfg(test)]
+mod tests;

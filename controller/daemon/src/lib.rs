@@ -1,0 +1,18 @@
+//! The controller: sources, index, sync server, IPAM, status.
+//!
+//! Each task owns its state and has one way in: the [`sources::folder`] thread owns what files say,
+//! the [`index_task`] thread the cluster and the streams' sequencers, the [`allocate`] thread the
+//! block claims; the server's tasks own nothing. See `controller/DESIGN.md`.
+
+pub mod allocate;
+pub mod args;
+mod clock;
+pub mod controller;
+mod durable;
+pub mod index_task;
+pub mod network;
+pub mod serve;
+pub mod sources;
+pub mod status;
+mod tls;
+mod tokens;

@@ -1,0 +1,219 @@
+//! What a node needs besides policy: its addresses, pools, blocks and BGP peers.
+//!
+//! Values in, values out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
+use margay_api::convert::{self, Warnings};
+use margay_api::v1::{BgpPeer, IpPool, NetworkConfigSpec};
+use margay_ipam::Family;
+use margay_policy::model::{LabelSelector, Labels, Node, NodeName};
+use margay_policy::selector::{Selection, labels_match};
+use margay_sync::message::{self, Bgp, NodeNetwork};
+use margay_sync::status::{BlockStatus, IpamPage, NodeStatus, PoolStatus};
+
+/// The objects and claims that nodes' networks depend on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inputs {
+    /// Nodes by name.
+    pub nodes: BTreeMap<NodeName, Node>,
+    /// `IPPool` objects by name; without any, [`pools`] gives the usual two.
+    pub pools: BTreeMap<String, IpPool>,
+    /// `BGPPeer` objects by name.
+    pub peers: BTreeMap<String, BgpPeer>,
+    /// The `NetworkConfig`.
+    pub config: NetworkConfigSpec,
+    /// Claimed blocks and whose they are.
+    pub claims: BTreeMap<IpNet, NodeName>,
+}
+
+/// An `IPPool` that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// Its range and blocks.
+    pub pool: margay_ipam::pool::Pool,
+    /// Masquerade what its pods send out of all pools.
+    pub nat_outgoing: bool,
+    /// Hand out nothing new.
+    pub disabled: bool,
+    selector: Option<LabelSelector>,
+}
+
+impl Pool {
+    /// Whether a node may take new addresses from it.
+    pub fn is_usable_by(&self, labels: &Labels) -> bool {
+        !self.disabled && selects(self.selector.as_ref(), labels)
+    }
+}
+
+/// The pools, by name of their objects; without any object 10.244.0.0/16 and `fd00:10:244::/56`.
+///
+/// A pool that cannot be cut into its blocks is left out.
+pub fn pools(inputs: &Inputs) -> Vec<Pool> {
+    if inputs.pools.is_empty() {
+        let usual = ["10.244.0.0/16", "fd00:10:244::/56"]
+            .into_iter()
+            .filter_map(|text| {
+                let cidr: IpNet = text.parse().ok()?;
+                let block_size = margay_ipam::pool::Pool::default_block_size(cidr);
+                let pool = margay_ipam::pool::Pool::new(cidr, block_size).ok()?;
+                Some(Pool {
+                    pool,
+                    nat_outgoing: false,
+                    disabled: false,
+                    selector: None,
+                })
+            });
+        return usual.collect();
+    }
+    let pools = inputs.pools.values().filter_map(|object| {
+        let spec = &object.spec;
+        let pool = margay_ipam::pool::Pool::new(spec.cidr, spec.block_prefix()).ok()?;
+        Some(Pool {
+            pool,
+            nat_outgoing: spec.nat_outgoing,
+            disabled: spec.disabled,
+            selector: spec.node_selector.as_ref().map(selector),
+        })
+    });
+    pools.collect()
+}
+
+/// What `name` needs; `None` if there is no such node.
+pub fn network(inputs: &Inputs, name: &NodeName) -> Option<NodeNetwork> {
+    let node = inputs.nodes.get(name)?;
+    let pools = pools(inputs).into_iter().map(|pool| message::Pool {
+        cidr: pool.pool.cidr(),
+        nat_outgoing: pool.nat_outgoing,
+        usable: pool.is_usable_by(&node.labels),
+    });
+    let blocks = inputs.claims.iter().filter(|(_, owner)| *owner == name);
+    Some(NodeNetwork {
+        node: name.clone(),
+        addresses: node.addresses.clone(),
+        pools: pools.collect(),
+        blocks: blocks.map(|(block, _)| *block).collect(),
+        bgp: Bgp {
+            asn: inputs.config.asn,
+            port: inputs.config.bgp_port,
+            peers: peers(inputs, name, node),
+        },
+    })
+}
+
+/// The peers of a node: the other nodes if there is a mesh, and the `BGPPeer`s that select it. One
+/// that names a node of the mesh by its address takes its place.
+fn peers(inputs: &Inputs, name: &NodeName, node: &Node) -> BTreeMap<String, message::BgpPeer> {
+    let config = &inputs.config;
+    let mut peers = BTreeMap::new();
+    for (other_name, other) in inputs.nodes.iter().filter(|_| config.node_mesh) {
+        if other_name == name {
+            continue;
+        }
+        if let Some(address) = meet((name, node), (other_name, other)) {
+            let peer = message::BgpPeer {
+                address,
+                port: config.bgp_port,
+                asn: config.asn,
+                hold_time: config.hold_time,
+            };
+            peers.insert(format!("mesh-{other_name}"), peer);
+        }
+    }
+    for (peer_name, peer) in &inputs.peers {
+        let spec = &peer.spec;
+        let own = node.addresses.contains(&spec.peer_address);
+        let nodes = spec.node_selector.as_ref().map(selector);
+        if own || !selects(nodes.as_ref(), &node.labels) {
+            continue;
+        }
+        peers.retain(|_, other| other.address != spec.peer_address);
+        let peer = message::BgpPeer {
+            address: spec.peer_address,
+            port: spec.port,
+            asn: spec.peer_asn,
+            hold_time: config.hold_time,
+        };
+        peers.insert(peer_name.clone(), peer);
+    }
+    peers
+}
+
+/// The address of `there` at which `here` speaks with it: normally its first. One session carries both
+/// families, so both sides must mean the same one: the family comes from the addresses of the node that is
+/// first by name. `None` if they have no family in common.
+fn meet(here: (&NodeName, &Node), there: (&NodeName, &Node)) -> Option<IpAddr> {
+    let (first, second) = if here.0 < there.0 {
+        (here.1, there.1)
+    } else {
+        (there.1, here.1)
+    };
+    let has = |node: &Node, family| node.addresses.iter().any(|a| Family::of(*a) == family);
+    let mut families = first.addresses.iter().map(|address| Family::of(*address));
+    let family = families.find(|family| has(second, *family))?;
+    let address = there
+        .1
+        .addresses
+        .iter()
+        .find(|address| Family::of(**address) == family)?;
+    // Two nodes with one address: a mistake that must not make a node dial itself.
+    (!here.1.addresses.contains(address)).then_some(*address)
+}
+
+/// A selector of nodes; what is wrong with it was told when its object was read.
+fn selector(object: &ApiSelector) -> LabelSelector {
+    convert::label_selector(object, "", &mut Warnings::default())
+}
+
+/// Whether a selector of nodes selects these labels; without one all are.
+fn selects(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
+    selector.is_none_or(|selector| labels_match(selector, labels) == Selection::Yes)
+}
+
+/// Pools and blocks with their use, for people.
+pub fn ipam_page(inputs: &Inputs, reports: &BTreeMap<NodeName, &NodeStatus>) -> IpamPage {
+    let mut page = IpamPage::default();
+    for (block, node) in &inputs.claims {
+        let used = reports
+            .get(node)
+            .and_then(|status| status.blocks.get(block));
+        let host_bits = u32::from(block.max_prefix_len() - block.prefix_len());
+        page.blocks.insert(
+            *block,
+            BlockStatus {
+                node: node.clone(),
+                size: 1_u64.checked_shl(host_bits).unwrap_or(u64::MAX),
+                used: used.copied(),
+            },
+        );
+    }
+    for pool in pools(inputs) {
+        let cidr = pool.pool.cidr();
+        let inside = page
+            .blocks
+            .iter()
+            .filter(|(block, _)| cidr.contains(*block));
+        let (mut claimed, mut used) = (0, 0);
+        for (_, block) in inside {
+            claimed += 1;
+            used += u64::from(block.used.unwrap_or_default());
+        }
+        page.pools.push(PoolStatus {
+            cidr,
+            block_size: pool.pool.block_size(),
+            disabled: pool.disabled,
+            nat_outgoing: pool.nat_outgoing,
+            blocks: u64::try_from(pool.pool.blocks()).unwrap_or(u64::MAX),
+            claimed,
+            used,
+        });
+    }
+    page.pools.sort_by_key(|pool| pool.cidr);
+    page
+}
+
+#[cfg(test)]
+mod tests;

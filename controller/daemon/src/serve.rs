@@ -1,0 +1,323 @@
+//! The sync server: HTTP/2 over TLS, one stream per node.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use futures::stream;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use margay_policy::model::NodeName;
+use margay_sync::frame;
+use margay_sync::message::{BlockClaimed, ClaimBlock, Message, Refusal, Report, Revision};
+use serde::Deserialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use crate::allocate::{self, Refused};
+use crate::index_task::Input;
+use crate::tokens::{Denied, Tokens};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often to ask a silent connection whether it is still there, and how long to wait for the answer.
+const PING: Duration = Duration::from_secs(10);
+/// The largest request: a report of a node with thousands of pods.
+const MAX_REQUEST: usize = 16 << 20;
+/// How long connections may take to end when we stop.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) tokens: Tokens,
+    pub(crate) index: mpsc::Sender<Input>,
+    pub(crate) claim: mpsc::Sender<allocate::Request>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) heartbeat: Duration,
+}
+
+/// Serves until told to stop.
+pub(crate) async fn run(listener: TcpListener, tls: rustls::ServerConfig, shared: Arc<Shared>) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let router = axum::Router::new()
+        .route("/v1/nodes/{node}/watch", get(watch_node))
+        .route("/v1/nodes/{node}/report", put(report))
+        .route("/v1/nodes/{node}/blocks", post(claim_block))
+        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .with_state(Arc::clone(&shared));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (acceptor, router) = (acceptor.clone(), router.clone());
+                connections.spawn(serve_connection(
+                    stream,
+                    acceptor,
+                    router,
+                    shared.stop.clone(),
+                ));
+            }
+            Err(error) => {
+                // Out of descriptors, as a rule: others will be closed.
+                warn!(%error, "cannot take a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    connections.close();
+    if tokio::time::timeout(LINGER, connections.wait())
+        .await
+        .is_err()
+    {
+        info!(
+            open = connections.len(),
+            "some connections did not end in time"
+        );
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: axum::Router,
+    stop: CancellationToken,
+) {
+    let peer = stream
+        .peer_addr()
+        .map(|peer| peer.to_string())
+        .unwrap_or_default();
+    // Deltas are small and must not wait for one another.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(peer, %error, "cannot set TCP_NODELAY");
+    }
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            info!(peer, %error, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            info!(peer, "a TLS handshake took too long");
+            return;
+        }
+    };
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(peer, error, "a connection ended");
+    }
+}
+
+/// The node of the path, once its token is checked.
+struct Agent(NodeName);
+
+impl FromRequestParts<Arc<Shared>> for Agent {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Response> {
+        let path = Path::<String>::from_request_parts(parts, shared).await;
+        let Path(node) =
+            path.map_err(|error| refuse(StatusCode::BAD_REQUEST, error.body_text()))?;
+        let node = NodeName(node);
+        let header = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let token = header.and_then(|value| value.strip_prefix("Bearer "));
+        shared.tokens.check(&node, token).map_err(|denied| {
+            warn!(%node, error = %denied, "a request is refused");
+            match denied {
+                Denied::Missing | Denied::Wrong(_) => refuse(StatusCode::UNAUTHORIZED, denied),
+                Denied::OtherNode { .. } => refuse(StatusCode::FORBIDDEN, denied),
+            }
+        })?;
+        Ok(Self(node))
+    }
+}
+
+/// Where to resume.
+#[derive(Debug, Deserialize)]
+struct Place {
+    run: Option<String>,
+    from: Option<u64>,
+}
+
+/// `GET /v1/nodes/{node}/watch?run=&from=`
+async fn watch_node(
+    Agent(node): Agent,
+    place: Result<Query<Place>, axum::extract::rejection::QueryRejection>,
+    State(shared): State<Arc<Shared>>,
+) -> Response {
+    let place = match place {
+        Ok(Query(Place {
+            run: Some(run),
+            from: Some(count),
+        })) => Some(Revision { run, count }),
+        Ok(Query(Place { .. })) => None,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    };
+    let (answer, subscribed) = oneshot::channel();
+    let asked = shared
+        .index
+        .send(Input::Subscribe(node.clone(), answer))
+        .await;
+    let Some(changed) = asked.ok().and(subscribed.await.ok()) else {
+        return stopping();
+    };
+    info!(%node, ?place, "a stream begins");
+    let reader = Reader {
+        node,
+        shared,
+        place,
+        changed,
+        first: true,
+    };
+    let body = Body::from_stream(stream::unfold(reader, |mut reader| async move {
+        let lines = reader.next_lines().await?;
+        Some((Ok::<_, Infallible>(lines), reader))
+    }));
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// One reader of a node's stream. It is asked for more only when the connection can take it.
+struct Reader {
+    node: NodeName,
+    shared: Arc<Shared>,
+    place: Option<Revision>,
+    changed: watch::Receiver<u64>,
+    first: bool,
+}
+
+impl Reader {
+    /// Waits for something to say; `None` when the stream ends.
+    async fn next_lines(&mut self) -> Option<Bytes> {
+        if !std::mem::take(&mut self.first) {
+            tokio::select! {
+                changed = self.changed.changed() => changed.ok()?,
+                () = tokio::time::sleep(self.shared.heartbeat) => {}
+                () = self.shared.stop.cancelled() => return None,
+            }
+        }
+        self.changed.mark_unchanged();
+        let (answer, missed) = oneshot::channel();
+        let ask = Input::Missed(self.node.clone(), self.place.clone(), answer);
+        self.shared.index.send(ask).await.ok()?;
+        let messages = missed.await.ok()?;
+        let mut lines = Vec::new();
+        for message in messages {
+            lines.extend(frame::encode(&message));
+            let (Message::Snapshot { revision, .. }
+            | Message::Delta { revision, .. }
+            | Message::InSync { revision }) = message;
+            self.place = Some(revision);
+        }
+        Some(lines.into())
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        info!(node = %self.node, "a stream ended");
+    }
+}
+
+/// `PUT /v1/nodes/{node}/report`
+async fn report(Agent(node): Agent, State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    match serde_json::from_slice::<Report>(&body) {
+        Err(error) => garbled(&node, &error),
+        Ok(report) => match shared
+            .index
+            .send(Input::Report(node, Box::new(report)))
+            .await
+        {
+            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+            Err(_) => stopping(),
+        },
+    }
+}
+
+/// `POST /v1/nodes/{node}/blocks`
+async fn claim_block(
+    Agent(node): Agent,
+    State(shared): State<Arc<Shared>>,
+    body: Bytes,
+) -> Response {
+    let ClaimBlock { family } = match serde_json::from_slice(&body) {
+        Ok(request) => request,
+        Err(error) => return garbled(&node, &error),
+    };
+    let (answer, claimed) = oneshot::channel();
+    let asked = shared
+        .claim
+        .send(allocate::Request {
+            node,
+            family,
+            answer,
+        })
+        .await;
+    match asked.ok().and(claimed.await.ok()) {
+        None => stopping(),
+        Some(Ok(block)) => Json(BlockClaimed { block }).into_response(),
+        Some(Err(error @ Refused::UnknownNode(_))) => refuse(StatusCode::NOT_FOUND, error),
+        Some(Err(error @ Refused::Claim(_))) => refuse(StatusCode::CONFLICT, error),
+        Some(Err(error @ Refused::Disk { .. })) => refuse(StatusCode::INSUFFICIENT_STORAGE, error),
+    }
+}
+
+fn garbled(node: &NodeName, error: &serde_json::Error) -> Response {
+    warn!(%node, %error, "a request is not understood");
+    refuse(
+        StatusCode::BAD_REQUEST,
+        format!("the request is not understood: {error}"),
+    )
+}
+
+fn refuse(status: StatusCode, reason: impl std::fmt::Display) -> Response {
+    (
+        status,
+        Json(Refusal {
+            error: reason.to_string(),
+        }),
+    )
+        .into_response()
+}
+
+fn stopping() -> Response {
+    refuse(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the controller is stopping: try again",
+    )
+}

@@ -82,6 +82,11 @@ fn render(IpamPage { pools, blocks }: &IpamPage) -> String {
                 ]
             }),
     );
+    let blocks = if blocks.is_empty() {
+        "no node has claimed a block yet\n".to_owned()
+    } else {
+        blocks
+    };
     format!("{pools}\n{blocks}")
 }
 

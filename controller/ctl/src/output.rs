@@ -181,7 +181,8 @@ fn paint(text: &str, colours: Colours) -> String {
     painted
 }
 
-/// A table without lines: a heading in capitals, columns as wide as their widest cell.
+/// A table without lines: a heading in capitals, columns as wide as their widest cell. Nothing if there
+/// are no rows.
 pub(crate) fn table<const N: usize>(
     heading: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -191,6 +192,9 @@ pub(crate) fn table<const N: usize>(
     table.set_header(heading.map(|title| Paint::Head.on(title)));
     for row in rows {
         table.add_row(row);
+    }
+    if table.is_empty() {
+        return String::new();
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

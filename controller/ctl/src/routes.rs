@@ -46,6 +46,11 @@ pub(crate) async fn run(which: &Which, places: &Places) -> anyhow::Result<Answer
             )
         }),
     );
+    let text = if text.is_empty() {
+        "no routes\n".to_owned()
+    } else {
+        text
+    };
     let answer = Answer::new(text, json!(all));
     Ok(Answer { failed, ..answer })
 }

@@ -3,9 +3,25 @@
 #[cfg(test)]
 mod arrows;
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod bird;
+#[cfg(test)]
+mod capabilities;
+#[cfg(test)]
+mod cni;
+#[cfg(test)]
+mod drift;
+#[cfg(test)]
 mod established;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod snapshot;
+#[cfg(test)]
+mod spoof;
+#[cfg(test)]
+mod start_gap;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

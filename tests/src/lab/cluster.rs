@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ use super::{http, ip};
 
 /// Port of the controller's sync server.
 const SYNC_PORT: u16 = 7443;
+/// Where felix finds the controller.
+pub const SYNC_ADDRESS: SocketAddrV4 = SocketAddrV4::new(CONTROLLER, SYNC_PORT);
 /// AS number of the nodes unless the world says otherwise.
 const NODE_ASN: u32 = 64512;
 
@@ -351,7 +353,7 @@ impl Lab {
             .arg("--state")
             .arg(folder.join("controller"))
             .arg("--listen")
-            .arg(SocketAddr::from((CONTROLLER, SYNC_PORT)).to_string())
+            .arg(SYNC_ADDRESS.to_string())
             .arg("--tokens")
             .arg(folder.join("tokens"))
             .arg("--socket")
@@ -383,7 +385,7 @@ impl Lab {
         let mut command = Command::new(program("margay-felix")?);
         command
             .args(["--node", node, "--controller"])
-            .arg(SocketAddr::from((CONTROLLER, SYNC_PORT)).to_string())
+            .arg(SYNC_ADDRESS.to_string())
             .arg("--ca")
             .arg(self.ca())
             .arg("--token-file")
@@ -466,6 +468,11 @@ impl Lab {
         self.scratch.folder()
     }
 
+    /// The full name of a namespace that is removed with the lab.
+    pub fn netns_name(&self, suffix: &str) -> String {
+        self.scratch.netns_name(suffix)
+    }
+
     /// The folder that the controller watches.
     pub fn world_folder(&self) -> PathBuf {
         self.folder().join("world")
@@ -510,6 +517,11 @@ impl Lab {
     /// The router's namespace.
     pub fn router(&self) -> Arc<Netns> {
         Arc::clone(&self.router)
+    }
+
+    /// The controller's namespace.
+    pub fn controller_netns(&self) -> &Netns {
+        &self.controller_netns
     }
 
     /// The namespace of the host beyond the router.

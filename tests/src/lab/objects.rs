@@ -184,6 +184,14 @@ pub fn write(folder: &Path, key: &Key, document: &Value) -> Result<()> {
     fs::rename(&hidden, &path).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Writes a pod object that the lab itself shall not run.
+///
+/// # Errors
+/// If it is no object, or the folder cannot be written.
+pub fn write_pod(folder: &Path, document: &Value) -> Result<()> {
+    write(folder, &typed(document)?.key(), document)
+}
+
 /// Removes an object's file; absence is no error.
 ///
 /// # Errors

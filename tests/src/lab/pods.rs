@@ -101,6 +101,18 @@ impl Lab {
     /// # Errors
     /// The first that could not be started; others may run.
     pub fn start_pods(&mut self, ids: &[PodId]) -> Result<()> {
+        self.start_pods_watched(ids, |_, _| {})
+    }
+
+    /// As [`Lab::start_pods`]; `before_add` sees each pod's namespace before it has any link.
+    ///
+    /// # Errors
+    /// The first that could not be started; others may run.
+    pub fn start_pods_watched(
+        &mut self,
+        ids: &[PodId],
+        before_add: impl Fn(&PodId, &Netns) + Sync,
+    ) -> Result<()> {
         let cluster = self.objects.cluster();
         let mut plans = Vec::new();
         for id in ids {
@@ -154,9 +166,10 @@ impl Lab {
         let lab = &*self;
         let results = parallel(plans, |(id, mut record)| {
             if record.container.is_some() {
-                lab.scratch
-                    .netns(record.netns.rsplit('-').next().unwrap_or_default())?;
+                let suffix = record.netns.rsplit('-').next().unwrap_or_default();
+                let netns = lab.scratch.netns(suffix)?;
                 ip::batch(&record.netns, &["link set lo up".to_owned()])?;
+                before_add(&id, &netns);
                 record.addresses = cni::addresses(&lab.cni_request(&id, &record)?.call("ADD")?)?;
             }
             Ok((id, record))

@@ -1,0 +1,113 @@
+//! What a node has in its kernel and its state folder, for comparing before and after.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use margay_tests::lab::clock::wait;
+use margay_tests::lab::cluster::Lab;
+use margay_tests::lab::ip;
+use serde_json::Value;
+
+/// Links, addresses, routes, nft table and files of a node, a line each.
+pub(crate) fn of(lab: &Lab, node: &str) -> BTreeSet<String> {
+    let netns = lab.node(node).unwrap();
+    let mut lines = BTreeSet::new();
+    let listed = |arguments: &[&str], fields: &[&str]| -> Vec<String> {
+        let Value::Array(entries) = ip::json(netns.name(), arguments).unwrap() else {
+            panic!("no list")
+        };
+        let words = |entry: &Value| {
+            fields
+                .iter()
+                .map(|field| entry[*field].to_string())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        entries.iter().map(words).collect()
+    };
+    for link in listed(&["link", "show"], &["ifname", "operstate"]) {
+        lines.insert(format!("link {link}"));
+    }
+    for family in ["-4", "-6"] {
+        for route in listed(
+            &[family, "route", "show"],
+            &["type", "dst", "dev", "gateway", "nexthops", "protocol"],
+        ) {
+            lines.insert(format!("route {route}"));
+        }
+        for address in listed(&[family, "address", "show"], &["ifname", "addr_info"]) {
+            // Lifetimes and indices of links differ; the addresses must not.
+            let addresses = address
+                .split("\"local\":")
+                .skip(1)
+                .filter_map(|rest| rest.split(',').next());
+            let link = address.split(' ').next().unwrap_or_default();
+            lines.extend(addresses.map(|address| format!("address {link} {address}")));
+        }
+    }
+    lines.extend(
+        table(lab, node)
+            .lines()
+            .map(|line| format!("nft {}", line.trim())),
+    );
+    files(&lab.node_folder(node).join("state"), &mut lines);
+    lines
+}
+
+/// The table `inet margay`, elements one a line and sorted by the caller.
+pub(crate) fn table(lab: &Lab, node: &str) -> String {
+    let text = nft(lab, node, "list table inet margay");
+    text.replace("elements = {", "\n").replace([',', '}'], "\n")
+}
+
+/// Runs nft on a node and gives what it prints.
+pub(crate) fn nft(lab: &Lab, node: &str, command: &str) -> String {
+    let netns = lab.node(node).unwrap();
+    netns
+        .run(|| {
+            let output = Command::new("nft").arg(command).output()?;
+            anyhow::ensure!(
+                output.status.success(),
+                "nft {command}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        })
+        .unwrap()
+}
+
+/// Waits until a node has again what it had.
+pub(crate) fn wait_same(lab: &Lab, node: &str, before: &BTreeSet<String>) {
+    wait(
+        "the node has what it had before",
+        Duration::from_secs(15),
+        || {
+            let after = of(lab, node);
+            let left: Vec<&String> = after.difference(before).collect();
+            let gone: Vec<&String> = before.difference(&after).collect();
+            if left.is_empty() && gone.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("left {left:#?}, gone {gone:#?}"))
+            }
+        },
+    )
+    .unwrap();
+}
+
+fn files(folder: &Path, lines: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, lines);
+        } else {
+            lines.insert(format!("file {}", path.display()));
+        }
+    }
+}

@@ -84,10 +84,10 @@ fn rate(enter: impl FnOnce(&Scratch, &Netns) -> Result<Option<Child>> + Send) ->
     ip::batch(
         netns.name(),
         &[
-            "link add up type veth peer name down".to_owned(),
-            "addr add 172.16.0.1/16 dev up".to_owned(),
-            "link set up up".to_owned(),
-            "link set down up".to_owned(),
+            "link add name up type veth peer name down".to_owned(),
+            "address add 172.16.0.1/16 dev up".to_owned(),
+            "link set dev up up".to_owned(),
+            "link set dev down up".to_owned(),
         ],
     )?;
     netns.run(|| {

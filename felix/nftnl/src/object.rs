@@ -184,6 +184,8 @@ pub enum SetOrder {
     Keys,
     /// Ranges: each an element where it begins and one behind where it ends (a tree).
     Ranges,
+    /// Something else, of somebody else's set: its flags (`enum nft_set_flags`) without that of maps.
+    Other(u32),
 }
 
 /// What a set has for a key.

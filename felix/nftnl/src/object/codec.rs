@@ -132,17 +132,17 @@ impl Set {
     /// `id` tells the sets of one batch apart.
     pub(crate) fn encode(&self, w: &mut Writer, id: u32) {
         w.text(uapi::NFTA_SET_NAME, &self.name);
-        let ranges = if self.order == SetOrder::Ranges {
-            uapi::NFT_SET_INTERVAL
-        } else {
-            0
+        let order = match self.order {
+            SetOrder::Keys => 0,
+            SetOrder::Ranges => uapi::NFT_SET_INTERVAL,
+            SetOrder::Other(flags) => flags,
         };
         let map = if self.value == SetValue::Nothing {
             0
         } else {
             uapi::NFT_SET_MAP
         };
-        w.u32(uapi::NFTA_SET_FLAGS, ranges | map);
+        w.u32(uapi::NFTA_SET_FLAGS, order | map);
         w.u32(uapi::NFTA_SET_KEY_TYPE, self.key.code);
         w.u32(uapi::NFTA_SET_KEY_LEN, self.key.length);
         match self.value {
@@ -185,10 +185,10 @@ impl Set {
                     .u32("key length of a set")?,
                 byte_order: None,
             },
-            order: if flags & uapi::NFT_SET_INTERVAL == 0 {
-                SetOrder::Keys
-            } else {
-                SetOrder::Ranges
+            order: match flags & !uapi::NFT_SET_MAP {
+                0 => SetOrder::Keys,
+                uapi::NFT_SET_INTERVAL => SetOrder::Ranges,
+                flags => SetOrder::Other(flags),
             },
             value: match (flags & uapi::NFT_SET_MAP, data) {
                 (0, _) => SetValue::Nothing,

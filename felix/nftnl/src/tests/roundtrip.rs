@@ -215,6 +215,8 @@ fn what_others_put_there_is_told_apart_and_not_an_error() {
                 .any(|set| set.name == "ports" && matches!(set.value, SetValue::Other(_))),
             "{sets:?}"
         );
+        let timed = sets.iter().find(|set| set.name == "timed").unwrap();
+        assert!(matches!(timed.order, SetOrder::Other(_)), "{timed:?}");
         assert!(
             elements(&mut socket, "everything")
                 .iter()

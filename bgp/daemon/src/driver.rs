@@ -259,7 +259,8 @@ impl Driver {
             return;
         };
         debug!(%peer, %from, %to, "session state changed");
-        if from > to && self.reasons.get(&peer) != Some(&reason) {
+        let waits = matches!(to, State::Idle | State::Active) && from != State::Idle;
+        if waits && self.reasons.get(&peer) != Some(&reason) {
             info!(%peer, reason, "session is down");
             self.reasons.insert(peer, reason);
         }

@@ -1,7 +1,10 @@
 //! A small BGP daemon: the speaker with a configuration file instead of felix around it.
 //!
 //! It announces what the file says, and shows what it learns on its control socket; it sets no kernel routes.
+//! SIGHUP has it read the file again: sessions whose settings are the same are not touched. SIGTERM ends it in
+//! order.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
@@ -45,9 +49,8 @@ fn main() -> ExitCode {
 }
 
 async fn serve(file: &Path) -> anyhow::Result<()> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let config = config::parse(file, &text)?;
+    let config = read(file)?;
+    let mut reload = signal(SignalKind::hangup()).context("cannot wait for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
     let (settings, driver_settings) = watch::channel(config.settings);
@@ -67,6 +70,14 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             Some(batch) = changes.recv() => routes.send_modify(|routes| keep(routes, batch)),
+            _ = reload.recv() => match read(file) {
+                Ok(config) => {
+                    info!("configuration read again");
+                    settings.send_replace(config.settings);
+                }
+                // What was read before stays in force.
+                Err(error) => tracing::error!("{error:#}"),
+            },
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             ended = &mut driver => return ended.context("the speaker ended"),
@@ -75,6 +86,12 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     info!("shutting down");
     drop(settings);
     driver.await.context("the speaker ended")
+}
+
+fn read(file: &Path) -> anyhow::Result<config::Config> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(config::parse(file, &text)?)
 }
 
 fn keep(routes: &mut control::Routes, batch: Vec<RouteChange>) {

@@ -1,0 +1,266 @@
+//! Two namespaces and a cable: our daemon in one, BIRD in the other. All is gone when the value is dropped.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Longer than any timer in these tests.
+const PATIENCE: Duration = Duration::from_secs(40);
+const NODE: &str = "mgbgp-n";
+const ROUTER: &str = "mgbgp-r";
+
+/// A node that is host 1 of 192.0.2.0/24 and `2001:db8::/64`, and a router that is 2 and 3, on one cable.
+pub(crate) struct World {
+    node: String,
+    router: String,
+    folder: tempfile::TempDir,
+    margay: Option<Child>,
+    birds: Vec<Child>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        remove_stale();
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = |prefix: &str| format!("{prefix}-{}-{number}", std::process::id());
+        let world = Self {
+            node: name(NODE),
+            router: name(ROUTER),
+            folder: tempfile::tempdir().unwrap(),
+            margay: None,
+            birds: Vec::new(),
+        };
+        for name in [&world.node, &world.router] {
+            ip(&["netns", "add", name]);
+            ip(&["-n", name, "link", "set", "lo", "up"]);
+        }
+        let cable = [
+            "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns",
+        ];
+        ip(&[&["-n", &world.node], &cable[..], &[&world.router]].concat());
+        for (name, hosts) in [(&world.node, &[1][..]), (&world.router, &[2, 3])] {
+            for host in hosts {
+                let v4 = format!("192.0.2.{host}/24");
+                ip(&["-n", name, "addr", "add", &v4, "dev", "eth0"]);
+                let v6 = format!("2001:db8::{host}/64");
+                ip(&["-n", name, "addr", "add", &v6, "dev", "eth0", "nodad"]);
+            }
+            ip(&["-n", name, "link", "set", "eth0", "up"]);
+        }
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts our daemon with this configuration (the control socket is added).
+    pub(crate) fn start_margay(&mut self, config: &str) {
+        self.write_config(config);
+        let program = env!("CARGO_BIN_EXE_margay-bgpd");
+        let config = self.path("margay.toml");
+        let mut command = inside(&self.node, program);
+        command.arg("--config").arg(config);
+        self.margay = Some(command.spawn().unwrap());
+    }
+
+    /// Gives our running daemon another configuration.
+    pub(crate) fn reload_margay(&self, config: &str) {
+        self.write_config(config);
+        self.signal_margay("-HUP");
+    }
+
+    /// Ends our daemon in order.
+    pub(crate) fn stop_margay(&mut self) {
+        self.signal_margay("-TERM");
+        let status = self.margay.take().unwrap().wait().unwrap();
+        assert!(status.success());
+    }
+
+    /// Kills our daemon without warning.
+    pub(crate) fn kill_margay(&mut self) {
+        let mut margay = self.margay.take().unwrap();
+        margay.kill().unwrap();
+        margay.wait().unwrap();
+    }
+
+    fn signal_margay(&self, signal: &str) {
+        let pid = self.margay.as_ref().unwrap().id().to_string();
+        run(Command::new("kill").args([signal, &pid]));
+    }
+
+    fn write_config(&self, config: &str) {
+        let control = self.path("margay.sock");
+        let text = format!("control = {:?}\n{config}", control.to_str().unwrap());
+        std::fs::write(self.path("margay.toml"), text).unwrap();
+    }
+
+    /// Starts a BIRD called `name`.
+    pub(crate) fn start_bird(&mut self, name: &str, config: &str) {
+        let path = self.path(&format!("{name}.conf"));
+        std::fs::write(&path, config).unwrap();
+        let mut command = inside(&self.router, "bird");
+        command.arg("-f").arg("-c").arg(path);
+        command.arg("-s").arg(self.path(name));
+        command.arg("-P").arg(self.path(&format!("{name}.pid")));
+        self.birds.push(command.spawn().unwrap());
+        let socket = self.path(name);
+        wait_for("BIRD's socket", || UnixStream::connect(&socket).is_ok());
+    }
+
+    /// What BIRD answers to a command; it exits with 1 when a route is not there.
+    pub(crate) fn birdc(&self, name: &str, command: &str) -> String {
+        let mut birdc = Command::new("birdc");
+        birdc
+            .arg("-s")
+            .arg(self.path(name))
+            .args(command.split(' '));
+        let output = birdc.output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Waits until BIRD has a route of the margay protocol to `prefix` with this next hop.
+    pub(crate) fn bird_learns(&self, name: &str, prefix: &str, next_hop: &str) {
+        let wanted = format!("via {next_hop} on eth0");
+        wait_for(&format!("{name} has {prefix} {wanted}"), || {
+            self.birdc(name, &format!("show route {prefix}"))
+                .contains(&wanted)
+        });
+    }
+
+    /// Waits until BIRD has no route to `prefix`.
+    pub(crate) fn bird_forgets(&self, name: &str, prefix: &str) {
+        wait_for(&format!("{name} has no {prefix}"), || {
+            !self
+                .birdc(name, &format!("show route {prefix}"))
+                .contains("via ")
+        });
+    }
+
+    /// What our daemon answers.
+    pub(crate) fn ask(&self, path: &str) -> Option<Value> {
+        let mut stream = UnixStream::connect(self.path("margay.sock")).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: margay\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        serde_json::from_str(body).ok()
+    }
+
+    /// Our status of a peer.
+    pub(crate) fn peer(&self, name: &str) -> Option<Value> {
+        Some(self.ask("/bgp")?["peers"][name].clone())
+    }
+
+    /// Waits until our peer's status meets a condition.
+    pub(crate) fn until_peer(&self, name: &str, what: &str, condition: impl Fn(&Value) -> bool) {
+        let mut last = None;
+        wait_with(
+            || format!("{name}: {what}"),
+            || {
+                last = self.peer(name);
+                last.as_ref().is_some_and(&condition)
+            },
+            || format!("{:?}", self.peer(name)),
+        );
+    }
+
+    pub(crate) fn until_established(&self, name: &str) {
+        self.until_peer(name, "established", |peer| peer["state"] == "Established");
+    }
+
+    /// Waits until our daemon has a route to `prefix` with exactly these next hops; none means no route.
+    pub(crate) fn margay_learns(&self, prefix: &str, next_hops: &[&str]) {
+        let found = || {
+            let routes = self.ask("/bgp/routes")?;
+            let mut routes = routes.as_array()?.clone().into_iter();
+            routes.find(|route| route["prefix"] == prefix)
+        };
+        wait_with(
+            || format!("{prefix} via {next_hops:?}"),
+            || match found() {
+                None => next_hops.is_empty(),
+                Some(route) => route["next_hops"] == serde_json::json!(next_hops),
+            },
+            || format!("{:?}", self.ask("/bgp/routes")),
+        );
+    }
+
+    /// Pulls the cable, or puts it back.
+    pub(crate) fn link(&self, state: &str) {
+        ip(&["-n", &self.router, "link", "set", "eth0", state]);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for mut child in self.margay.take().into_iter().chain(self.birds.drain(..)) {
+            // Both fail only for a process that has ended.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for name in [&self.node, &self.router] {
+            // Drop must not panic: a namespace left over is removed by the next run.
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// Removes namespaces of earlier runs that were killed.
+fn remove_stale() {
+    let list = run(Command::new("ip").args(["netns", "list"]));
+    for line in String::from_utf8_lossy(&list.stdout).lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let ours = [NODE, ROUTER]
+            .iter()
+            .find_map(|prefix| name.strip_prefix(prefix));
+        let pid = ours.and_then(|rest| rest.split('-').nth(1));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another test may be quicker.
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+fn inside(namespace: &str, program: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, program]);
+    command.stdout(Stdio::null());
+    command
+}
+
+fn ip(arguments: &[&str]) {
+    run(Command::new("ip").args(arguments));
+}
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {complaint}");
+    output
+}
+
+fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_with(|| what.to_owned(), condition, String::new);
+}
+
+fn wait_with(
+    what: impl Fn() -> String,
+    mut condition: impl FnMut() -> bool,
+    found: impl Fn() -> String,
+) {
+    const PAUSE: Duration = Duration::from_millis(50);
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    panic!("waited in vain for: {}; found {}", what(), found());
+}

@@ -15,6 +15,8 @@ mod drift;
 #[cfg(test)]
 mod established;
 #[cfg(test)]
+mod kubernetes;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod snapshot;

@@ -8,16 +8,20 @@ use std::thread;
 
 use margay_api::probe::Probe;
 use margay_policy::flow::Flow;
+use margay_policy::generate::{self, Profile};
 use margay_policy::verdict::Evaluator;
 use margay_tests::lab::cluster::{Lab, Options};
+use margay_tests::lab::guard::random;
 use margay_tests::lab::objects::Objects;
 use margay_tests::lab::probe::{Answer, externals_of, read};
 use margay_tests::lab::prober::Effort;
 
+use crate::kubernetes::documents;
 use crate::support::{together, worlds};
 
 /// Labs at once: most of a lab's time is waiting for packets that shall not come.
 const LABS: usize = 4;
+const RANDOM_WORLDS: u64 = 200;
 
 #[test]
 fn the_evaluator_agrees_with_every_line() {
@@ -61,6 +65,28 @@ fn packets_agree_with_every_line_of_the_given_worlds() {
             &flows,
             &expected,
         )
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn packets_agree_with_the_evaluator_on_random_worlds() {
+    let _others = together();
+    let start = u64::from_str_radix(&random(), 16).unwrap();
+    println!("seeds {start} to {}", start + RANDOM_WORLDS - 1);
+    let wrong = in_labs((start..start + RANDOM_WORLDS).collect(), |seed| {
+        let cluster = generate::cluster(*seed, &Profile::kubernetes());
+        let flows = generate::probes(*seed, &cluster, 120);
+        let evaluator = Evaluator::new(&cluster);
+        let expected: Vec<bool> = flows
+            .iter()
+            .map(|flow| evaluator.verdict(flow).unwrap().allow)
+            .collect();
+        let mut objects = Objects::default();
+        for document in documents(&cluster) {
+            objects.add(document).unwrap();
+        }
+        compare(&format!("seed {seed}"), objects, &flows, &expected)
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -1,10 +1,10 @@
 //! The specification of a [`NodePolicy`]: from all objects at once, without memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::canonical;
-use crate::model::{Cluster, Direction, Labels, NodeName, Pod, PodId, Policy, PolicyId};
+use crate::model::{Cluster, Direction, NodeName, Pod, PodId, Policy, PolicyId};
 use crate::node_policy::{
     AddressSetId, Endpoint, Match, NodePolicy, Peer, RuleList, ServiceSetId, TierRules,
 };
@@ -38,7 +38,7 @@ pub fn compile(cluster: &Cluster, node: &NodeName) -> NodePolicy {
         if pod.node.as_ref() != Some(node) || !pod.is_workload() {
             continue;
         }
-        let labels = namespace_labels(cluster, id);
+        let labels = selector::namespace_labels(&cluster.namespaces, id);
         let selecting: Vec<_> = policies
             .iter()
             .map(|(policy, rules)| {
@@ -76,29 +76,40 @@ pub fn compile(cluster: &Cluster, node: &NodeName) -> NodePolicy {
         let Some(selector) = definitions().find_map(|rules| rules.sets.get(&set)) else {
             continue;
         };
-        let taken = cluster.pods.iter().filter(|(id, pod)| {
-            let labels = namespace_labels(cluster, id);
-            selector::pod_matches(selector, &id.namespace, labels, pod) == Selection::Yes
-        });
-        result
-            .address_sets
-            .insert(set, taken.flat_map(|(id, pod)| owned(id, pod)).collect());
+        let taken = selector::selected(cluster, selector);
+        let taken = taken.filter(|(_, _, selection)| *selection == Selection::Yes);
+        let members = taken.flat_map(|(id, pod, _)| owned(id, pod)).collect();
+        result.address_sets.insert(set, members);
     }
+    let pods = cluster
+        .pods
+        .iter()
+        .filter(|(_, pod)| !services.is_empty() && !pod.ports.is_empty());
+    let pods: Vec<_> = pods
+        .map(|(id, pod)| {
+            (
+                id,
+                pod,
+                selector::namespace_labels(&cluster.namespaces, id),
+                owned(id, pod),
+            )
+        })
+        .collect();
     for set in services {
         let Some(definition) = definitions().find_map(|rules| rules.services.get(&set)) else {
             continue;
         };
-        let members = cluster.pods.iter().flat_map(|(id, pod)| {
-            definition.members(id, pod, namespace_labels(cluster, id), &owned(id, pod))
-        });
+        let members = pods
+            .iter()
+            .flat_map(|(id, pod, labels, owned)| definition.members(id, pod, *labels, owned));
         result.service_sets.insert(set, members.collect());
     }
     result
 }
 
 /// Which workload owns each address: the newest that claims it (DESIGN §3.2 row 15).
-fn owners(cluster: &Cluster) -> BTreeMap<IpAddr, &PodId> {
-    let mut owners: BTreeMap<IpAddr, &PodId> = BTreeMap::new();
+fn owners(cluster: &Cluster) -> HashMap<IpAddr, &PodId> {
+    let mut owners: HashMap<IpAddr, &PodId> = HashMap::new();
     for (id, pod) in &cluster.pods {
         for address in pod.claims() {
             let newest = owners
@@ -110,13 +121,6 @@ fn owners(cluster: &Cluster) -> BTreeMap<IpAddr, &PodId> {
         }
     }
     owners
-}
-
-fn namespace_labels<'a>(cluster: &'a Cluster, id: &PodId) -> Option<&'a Labels> {
-    cluster
-        .namespaces
-        .get(&id.namespace)
-        .map(|namespace| &namespace.labels)
 }
 
 /// The order in which policies are judged: by tier, order, id.

@@ -1,6 +1,10 @@
 //! Selector matching, for the compiler and the index (the evaluator has its own).
 
-use crate::model::{LabelSelector, Labels, NamespaceScope, Pod, PodSelector, Requirement};
+use std::collections::BTreeMap;
+
+use crate::model::{
+    Cluster, LabelSelector, Labels, Namespace, NamespaceScope, Pod, PodId, PodSelector, Requirement,
+};
 
 /// Whether a selector takes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,4 +90,53 @@ pub fn is_clear(selector: &PodSelector) -> bool {
             NamespaceScope::Named(_) => true,
             NamespaceScope::Matching(selector) => clear(selector),
         }
+}
+
+/// Labels of a pod's namespace; `None` while its object is unknown.
+pub(crate) fn namespace_labels<'a>(
+    namespaces: &'a BTreeMap<String, Namespace>,
+    id: &PodId,
+) -> Option<&'a Labels> {
+    namespaces
+        .get(&id.namespace)
+        .map(|namespace| &namespace.labels)
+}
+
+/// The pods of a namespace.
+pub(crate) fn pods_of<'a>(
+    cluster: &'a Cluster,
+    namespace: &'a str,
+) -> impl Iterator<Item = (&'a PodId, &'a Pod)> {
+    let pods = cluster.pods.range(PodId::new(namespace, "")..);
+    pods.take_while(move |(id, _)| id.namespace == namespace)
+}
+
+/// The pods that a selector takes, or would but for what cannot be understood.
+pub(crate) fn selected<'a>(
+    cluster: &'a Cluster,
+    selector: &'a PodSelector,
+) -> impl Iterator<Item = (&'a PodId, &'a Pod, Selection)> {
+    let (one, all) = match &selector.namespaces {
+        NamespaceScope::Named(name) => (Some(pods_of(cluster, name)), None),
+        NamespaceScope::Matching(_) => (None, Some(cluster.pods.iter())),
+    };
+    let pods = one.into_iter().flatten().chain(all.into_iter().flatten());
+    // Pods of a namespace follow each other.
+    let mut last = None;
+    pods.filter_map(move |(id, pod)| {
+        let scope = match last {
+            Some((namespace, scope)) if namespace == id.namespace.as_str() => scope,
+            Some(_) | None => {
+                let labels = namespace_labels(&cluster.namespaces, id);
+                let scope = scope_matches(&selector.namespaces, &id.namespace, labels);
+                last = Some((id.namespace.as_str(), scope));
+                scope
+            }
+        };
+        if scope == Selection::No {
+            return None;
+        }
+        let selection = scope.min(labels_match(&selector.pods, &pod.labels));
+        (selection != Selection::No).then_some((id, pod, selection))
+    })
 }

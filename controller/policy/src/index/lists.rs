@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use crate::canonical;
 use crate::compile;
-use crate::model::{Direction, NodeName};
+use crate::model::Direction;
 use crate::node_policy::{AddressSetId, RuleList, RuleListId, ServiceSetId};
 use crate::rules::PortName;
 use crate::selector::Selection;
+
+use super::idhash::IdMap;
+use super::nodes::NodeIndex;
 
 /// All that a rule list depends on; pods with equal keys have the same list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +24,7 @@ pub(super) struct ListKey {
 }
 
 /// The sets that a list uses.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Uses {
     pub(super) sets: BTreeSet<AddressSetId>,
     pub(super) services: BTreeSet<ServiceSetId>,
@@ -31,9 +34,9 @@ pub(super) struct Uses {
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     keys: HashMap<Arc<ListKey>, Keyed>,
-    by_id: HashMap<RuleListId, Listed>,
-    /// Whether a node has a list, for those touched since the last flush.
-    touched: BTreeMap<NodeName, BTreeMap<RuleListId, bool>>,
+    by_id: IdMap<RuleListId, Listed>,
+    /// Whether a node has a list, for those touched since the last flush; the first entry counts.
+    touched: Vec<(NodeIndex, RuleListId, bool)>,
 }
 
 #[derive(Debug)]
@@ -46,9 +49,9 @@ struct Keyed {
 #[derive(Debug)]
 struct Listed {
     list: RuleList,
-    uses: Uses,
+    uses: Arc<Uses>,
     /// How many directions of pods of a node have the list.
-    users: BTreeMap<NodeName, usize>,
+    users: BTreeMap<NodeIndex, usize>,
 }
 
 impl Lists {
@@ -72,8 +75,8 @@ impl Lists {
         &mut self,
         key: ListKey,
         list: Option<RuleList>,
-        node: &NodeName,
-    ) -> (Arc<ListKey>, RuleListId, Option<Uses>) {
+        node: NodeIndex,
+    ) -> (Arc<ListKey>, RuleListId, Option<Arc<Uses>>) {
         let (key, id) = if let Some((known, keyed)) = self.keys.get_key_value(&key) {
             (Arc::clone(known), keyed.id)
         } else {
@@ -83,7 +86,7 @@ impl Lists {
             });
             let id = canonical::rule_list_id(&list);
             let (sets, services) = compile::used([&list]);
-            let uses = Uses { sets, services };
+            let uses = Arc::new(Uses { sets, services });
             self.by_id.entry(id).or_insert_with(|| Listed {
                 list,
                 uses,
@@ -98,23 +101,18 @@ impl Lists {
         }
         let mut uses = None;
         if let Some(listed) = self.by_id.get_mut(&id) {
-            if let Some(count) = listed.users.get_mut(node) {
-                *count += 1;
-            } else {
-                listed.users.insert(node.clone(), 1);
-                self.touched
-                    .entry(node.clone())
-                    .or_default()
-                    .entry(id)
-                    .or_insert(false);
-                uses = Some(listed.uses.clone());
+            let count = listed.users.entry(node).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.touched.push((node, id, false));
+                uses = Some(Arc::clone(&listed.uses));
             }
         }
         (key, id, uses)
     }
 
     /// One pod of `node` less has the list. Returns what it used if the node has no use for it now.
-    pub(super) fn release(&mut self, key: &ListKey, node: &NodeName) -> Option<Uses> {
+    pub(super) fn release(&mut self, key: &ListKey, node: NodeIndex) -> Option<Arc<Uses>> {
         let keyed = self.keys.get_mut(key)?;
         let id = keyed.id;
         keyed.pods -= 1;
@@ -122,18 +120,14 @@ impl Lists {
             self.keys.remove(key);
         }
         let listed = self.by_id.get_mut(&id)?;
-        let count = listed.users.get_mut(node)?;
+        let count = listed.users.get_mut(&node)?;
         *count -= 1;
         if *count > 0 {
             return None;
         }
-        listed.users.remove(node);
-        self.touched
-            .entry(node.clone())
-            .or_default()
-            .entry(id)
-            .or_insert(true);
-        let uses = listed.uses.clone();
+        listed.users.remove(&node);
+        self.touched.push((node, id, true));
+        let uses = Arc::clone(&listed.uses);
         if listed.users.is_empty() {
             self.by_id.remove(&id);
         }
@@ -141,16 +135,17 @@ impl Lists {
     }
 
     /// Tells which lists nodes use now (with the list) or no longer (without).
-    pub(super) fn flush(&mut self, mut tell: impl FnMut(&NodeName, RuleListId, Option<&RuleList>)) {
-        for (node, ids) in std::mem::take(&mut self.touched) {
-            for (id, had) in ids {
-                let listed = self
-                    .by_id
-                    .get(&id)
-                    .filter(|listed| listed.users.contains_key(&node));
-                if had != listed.is_some() {
-                    tell(&node, id, listed.map(|listed| &listed.list));
-                }
+    pub(super) fn flush(&mut self, mut tell: impl FnMut(NodeIndex, RuleListId, Option<&RuleList>)) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_by_key(|(node, id, _)| (*node, *id));
+        touched.dedup_by_key(|(node, id, _)| (*node, *id));
+        for (node, id, had) in touched {
+            let listed = self
+                .by_id
+                .get(&id)
+                .filter(|listed| listed.users.contains_key(&node));
+            if had != listed.is_some() {
+                tell(node, id, listed.map(|listed| &listed.list));
             }
         }
     }

@@ -1,20 +1,21 @@
 //! Sets of addresses or services, and which nodes know them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 
-use crate::model::NodeName;
+use super::idhash::IdMap;
+use super::nodes::NodeIndex;
 
 /// Sets of `T` by id, each with its definition.
 #[derive(Debug)]
 pub(super) struct Sets<Id, Definition, T> {
-    entries: HashMap<Id, Entry<Definition, T>>,
+    entries: IdMap<Id, Entry<Definition, T>>,
     /// Members touched since the last flush: whether nodes know them. Only of sets that nodes know.
     members: BTreeMap<Id, BTreeMap<T, bool>>,
-    /// Whether a node knows a set, for those touched since the last flush.
-    touched: BTreeMap<NodeName, BTreeMap<Id, bool>>,
+    /// Whether a node knows a set, for those touched since the last flush; the first entry counts.
+    touched: Vec<(NodeIndex, Id, bool)>,
     /// Sets forgotten since the last flush: how many nodes know them.
-    forgotten: HashMap<Id, usize>,
+    forgotten: IdMap<Id, usize>,
 }
 
 #[derive(Debug)]
@@ -24,7 +25,7 @@ struct Entry<Definition, T> {
     policies: usize,
     members: BTreeSet<T>,
     /// How many rule lists of a node use it.
-    users: BTreeMap<NodeName, usize>,
+    users: BTreeMap<NodeIndex, usize>,
     /// How many nodes knew it at the last flush.
     known: usize,
 }
@@ -45,10 +46,10 @@ pub(super) enum SetChange<T> {
 impl<Id, Definition, T> Default for Sets<Id, Definition, T> {
     fn default() -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: IdMap::default(),
             members: BTreeMap::new(),
-            touched: BTreeMap::new(),
-            forgotten: HashMap::new(),
+            touched: Vec::new(),
+            forgotten: IdMap::default(),
         }
     }
 }
@@ -129,68 +130,60 @@ impl<Id: Copy + Ord + Hash, Definition: Clone, T: Copy + Ord> Sets<Id, Definitio
     }
 
     /// One more list of `node` uses the set.
-    pub(super) fn acquire(&mut self, id: Id, node: &NodeName) {
+    pub(super) fn acquire(&mut self, id: Id, node: NodeIndex) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            if let Some(count) = entry.users.get_mut(node) {
-                *count += 1;
-            } else {
-                entry.users.insert(node.clone(), 1);
-                self.touched
-                    .entry(node.clone())
-                    .or_default()
-                    .entry(id)
-                    .or_insert(false);
+            let count = entry.users.entry(node).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.touched.push((node, id, false));
             }
         }
     }
 
     /// One list of `node` less uses the set.
-    pub(super) fn release(&mut self, id: Id, node: &NodeName) {
+    pub(super) fn release(&mut self, id: Id, node: NodeIndex) {
         if let Some(entry) = self.entries.get_mut(&id)
-            && let Some(count) = entry.users.get_mut(node)
+            && let Some(count) = entry.users.get_mut(&node)
         {
             *count -= 1;
             if *count == 0 {
-                entry.users.remove(node);
-                self.touched
-                    .entry(node.clone())
-                    .or_default()
-                    .entry(id)
-                    .or_insert(true);
+                entry.users.remove(&node);
+                self.touched.push((node, id, true));
             }
         }
     }
 
     /// Tells what is other for nodes than at the last flush.
-    pub(super) fn flush(&mut self, mut tell: impl FnMut(&NodeName, Id, SetChange<T>)) {
-        let touched = std::mem::take(&mut self.touched);
+    pub(super) fn flush(&mut self, mut tell: impl FnMut(NodeIndex, Id, SetChange<T>)) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_by_key(|(node, id, _)| (*node, *id));
+        touched.dedup_by_key(|(node, id, _)| (*node, *id));
         self.forgotten.clear();
-        for (node, ids) in &touched {
-            for (id, knew) in ids {
-                let entry = self.entries.get_mut(id);
-                let uses = entry
-                    .as_ref()
-                    .is_some_and(|entry| entry.users.contains_key(node));
-                match (knew, uses, entry) {
-                    (false, true, Some(entry)) => {
-                        entry.known += 1;
-                        tell(
-                            node,
-                            *id,
-                            SetChange::Patch {
-                                add: entry.members.clone(),
-                                remove: BTreeSet::new(),
-                            },
-                        );
-                    }
-                    (true, false, entry) => {
-                        if let Some(entry) = entry {
-                            entry.known -= 1;
-                        }
-                        tell(node, *id, SetChange::Delete);
-                    }
-                    (false, _, _) | (true, true, _) => {}
+        for (node, id, knew) in &touched {
+            let entry = self.entries.get_mut(id);
+            let uses = entry
+                .as_ref()
+                .is_some_and(|entry| entry.users.contains_key(node));
+            match (knew, uses, entry) {
+                (false, true, Some(entry)) => {
+                    entry.known += 1;
+                    let add = entry.members.clone();
+                    tell(
+                        *node,
+                        *id,
+                        SetChange::Patch {
+                            add,
+                            remove: BTreeSet::new(),
+                        },
+                    );
                 }
+                (true, false, entry) => {
+                    if let Some(entry) = entry {
+                        entry.known -= 1;
+                    }
+                    tell(*node, *id, SetChange::Delete);
+                }
+                (false, _, _) | (true, true, _) => {}
             }
         }
         for (id, members) in std::mem::take(&mut self.members) {
@@ -210,16 +203,19 @@ impl<Id: Copy + Ord + Hash, Definition: Clone, T: Copy + Ord> Sets<Id, Definitio
             }
             for node in entry.users.keys() {
                 // A node to which the set is new has been told all of it.
-                if touched.get(node).and_then(|ids| ids.get(&id)) != Some(&false) {
-                    tell(
-                        node,
-                        id,
-                        SetChange::Patch {
-                            add: add.clone(),
-                            remove: remove.clone(),
-                        },
-                    );
+                let place =
+                    touched.binary_search_by_key(&(*node, id), |(node, id, _)| (*node, *id));
+                if place.is_ok_and(|place| !touched[place].2) {
+                    continue;
                 }
+                tell(
+                    *node,
+                    id,
+                    SetChange::Patch {
+                        add: add.clone(),
+                        remove: remove.clone(),
+                    },
+                );
             }
         }
     }

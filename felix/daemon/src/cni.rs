@@ -1,0 +1,204 @@
+//! The server for the CNI plugin's calls: a thread for each.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use margay_cni::error::Code;
+use margay_cni::wire::{Answer, Call};
+use margay_cni::{Attached, Refusal};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Uid;
+
+use attach::Attacher;
+
+pub(crate) mod attach;
+mod check;
+mod receive;
+mod sandbox;
+
+/// Calls that are worked on at once; more wait to be accepted.
+const AT_ONCE: usize = 256;
+/// How often to look for what the plugin noted while we did not answer.
+const TOMBSTONES: Duration = Duration::from_secs(2);
+
+/// Serves calls on a socket until the process ends.
+pub(crate) fn start(path: &Path, attacher: Arc<Attacher>) -> anyhow::Result<()> {
+    // What the plugin noted while we were away comes before anything new.
+    attacher.bury();
+    let listener = listen(path)?;
+    let undertaker = Arc::clone(&attacher);
+    std::thread::Builder::new()
+        .name("tombstones".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(TOMBSTONES);
+                undertaker.bury();
+            }
+        })?;
+    std::thread::Builder::new()
+        .name("cni".to_owned())
+        .spawn(move || accept(&listener, &attacher))?;
+    Ok(())
+}
+
+/// Listens on a socket for root only. A socket file of a felix that is gone is replaced.
+pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+    let shown = path.display();
+    if UnixStream::connect(path).is_ok() {
+        anyhow::bail!("another felix listens on {shown}: only one can serve a node");
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot replace {shown}"));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {shown}"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot keep others from {shown}"))?;
+    Ok(listener)
+}
+
+/// Counts calls in progress.
+#[derive(Default)]
+struct Busy {
+    count: Mutex<usize>,
+    less: Condvar,
+}
+
+impl Busy {
+    fn begin(&self) {
+        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self
+            .less
+            .wait_while(count, |count| *count >= AT_ONCE)
+            .unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+    }
+
+    fn end(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.less.notify_one();
+    }
+}
+
+fn accept(listener: &UnixListener, attacher: &Arc<Attacher>) {
+    let busy = Arc::new(Busy::default());
+    for stream in listener.incoming() {
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a CNI call cannot be accepted");
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+        };
+        busy.begin();
+        let (attacher, done) = (Arc::clone(attacher), Arc::clone(&busy));
+        let thread = std::thread::Builder::new()
+            .name("cni-call".to_owned())
+            .spawn(move || {
+                converse(stream, &attacher);
+                done.end();
+            });
+        if let Err(error) = thread {
+            tracing::warn!(%error, "no thread for a CNI call");
+            busy.end();
+        }
+    }
+}
+
+/// One call and its answer.
+fn converse(mut stream: UnixStream, attacher: &Attacher) {
+    let caller = getsockopt(&stream, PeerCredentials);
+    let from_root = caller.is_ok_and(|caller| Uid::from_raw(caller.uid()).is_root());
+    let answer = if from_root {
+        match receive::receive(&mut stream) {
+            Ok((call, descriptors)) => return serve(&mut stream, attacher, call, descriptors),
+            Err(refusal) => Answer::Refused(refusal),
+        }
+    } else {
+        Answer::Refused(Refusal::new(Code::Io, "only root may call"))
+    };
+    // Whoever called may have gone.
+    let _ = say(&mut stream, &answer);
+}
+
+fn serve(
+    stream: &mut UnixStream,
+    attacher: &Attacher,
+    call: Call,
+    descriptors: Option<receive::Descriptors>,
+) {
+    match call {
+        Call::Add {
+            attachment,
+            sandbox,
+            pod,
+            dns,
+        } => {
+            let span = tracing::info_span!("add", pod = %format!("{}/{}", pod.namespace, pod.name), container = attachment.container);
+            let _entered = span.enter();
+            let added = match descriptors {
+                Some(descriptors) => attacher.add(&attachment, &pod, &sandbox, descriptors),
+                None => Err(Refusal::new(
+                    Code::Decode,
+                    "ADD came without the sandbox's descriptors",
+                )),
+            };
+            let answer = match added {
+                Ok(attached) => Answer::Attached(Attached { dns, ..attached }),
+                Err(refusal) => {
+                    tracing::warn!(error = %refusal, "a pod was not attached");
+                    Answer::Refused(refusal)
+                }
+            };
+            let added = matches!(answer, Answer::Attached(_));
+            if say(stream, &answer).is_err() && added {
+                // For the runtime this ADD has failed.
+                tracing::warn!("nobody waits for the answer; the pod is detached again");
+                attacher.delete(&attachment);
+            }
+        }
+        Call::Del { attachment } => {
+            attacher.delete(&attachment);
+            let _ = say(stream, &Answer::Done);
+        }
+        Call::Check {
+            attachment,
+            previous,
+        } => {
+            let checked = match descriptors {
+                Some(descriptors) => check::check(attacher, &attachment, &previous, descriptors),
+                None => Err(Refusal::new(
+                    Code::Decode,
+                    "CHECK came without the sandbox's descriptors",
+                )),
+            };
+            let _ = say(stream, &done(checked));
+        }
+        Call::Status => {
+            let _ = say(stream, &done(attacher.ready()));
+        }
+        Call::Gc { keep } => {
+            attacher.collect(&keep);
+            let _ = say(stream, &Answer::Done);
+        }
+    }
+}
+
+fn done(result: Result<(), Refusal>) -> Answer {
+    match result {
+        Ok(()) => Answer::Done,
+        Err(refusal) => Answer::Refused(refusal),
+    }
+}
+
+fn say(stream: &mut UnixStream, answer: &Answer) -> std::io::Result<()> {
+    stream.write_all(&serde_json::to_vec(answer)?)
+}

@@ -1,0 +1,246 @@
+//! Attaching and detaching pods, step by step; what a step cannot finish is undone.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use margay_cni::error::Code;
+use margay_cni::request::{Attachment, Pod};
+use margay_cni::wire::Tombstone;
+use margay_cni::{Attached, Refusal};
+use margay_netlink::{Batch, Connection, LinkRef};
+use margay_nftnl::conntrack::Conntrack;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::receive::Descriptors;
+use super::sandbox;
+use crate::core::{Admitted, Input, Realised};
+use crate::host::{Host, Order};
+use crate::journal::{Journal, Record};
+use crate::locks::Locks;
+use crate::names;
+use crate::view::View;
+
+/// What all calls share.
+#[derive(Debug)]
+pub(crate) struct Attacher {
+    pub(crate) core: mpsc::Sender<Input>,
+    pub(crate) host: Host,
+    pub(crate) journal: Journal,
+    pub(crate) view: watch::Receiver<Arc<View>>,
+    pub(crate) locks: Locks,
+}
+
+impl Attacher {
+    /// Attaches a pod: policy, address, rules, link, routes, up, journal.
+    pub(crate) fn add(
+        &self,
+        attachment: &Attachment,
+        pod: &Pod,
+        sandbox: &str,
+        descriptors: Descriptors,
+    ) -> Result<Attached, Refusal> {
+        let pod_name = format!("pod {}/{}", pod.namespace, pod.name);
+        let _held = self.locks.hold([pod_name, name(attachment)]);
+        // Only what is older than this ADD may be detached by a note of the plugin.
+        self.forget_tombstone(attachment);
+        let (record, realised) = self.admit(attachment, pod)?;
+        match self.make(&record, realised, descriptors) {
+            Ok(mtu) => {
+                self.tell(Input::Complete(attachment.clone()));
+                tracing::info!(link = record.link, addresses = ?record.addresses, "a pod is attached");
+                Ok(sandbox::result(&record, mtu, sandbox))
+            }
+            Err(refusal) => {
+                self.remove(attachment);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Waits for policy and addresses; what stands in the way is detached.
+    fn admit(&self, attachment: &Attachment, pod: &Pod) -> Result<(Record, Realised), Refusal> {
+        loop {
+            let admitted = self.ask(|reply| Input::Admit {
+                attachment: attachment.clone(),
+                pod: pod.clone(),
+                reply,
+            });
+            match admitted.ok_or_else(ending)?? {
+                Admitted::Yes(record, realised) => return Ok((record, realised)),
+                Admitted::AfterLeaving(old) if old == *attachment => self.remove(&old),
+                Admitted::AfterLeaving(old) => {
+                    let _held = self.locks.hold([name(&old)]);
+                    self.remove(&old);
+                }
+            }
+        }
+    }
+
+    /// Everything after the pod has its addresses.
+    fn make(
+        &self,
+        record: &Record,
+        realised: Realised,
+        descriptors: Descriptors,
+    ) -> Result<u32, Refusal> {
+        match realised.blocking_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                return Err(Refusal::new(
+                    Code::TryAgainLater,
+                    "the kernel does not take the pod's rules, so it is not connected; try again later",
+                )
+                .with(error.to_string()));
+            }
+            Err(_) => return Err(ending()),
+        }
+        // Connections of whoever had the addresses before.
+        forget_connections(&record.addresses)?;
+        let mtu = self.host.mtu();
+        let (link, pod_mac) = sandbox::create(record, mtu, &descriptors).map_err(network)?;
+        let mut inside = Connection::adopt(descriptors.netlink).map_err(network)?;
+        sandbox::furnish(record, &link, &mut inside).map_err(network)?;
+        let end = sandbox::host_end(record, &link, pod_mac);
+        self.host
+            .ask(|answer| Order::Attach(end, answer))
+            .ok_or_else(ending)?
+            .map_err(network)?;
+        self.journal
+            .put(record)
+            .map_err(|error| Refusal::new(Code::Io, error.to_string()))?;
+        Ok(mtu)
+    }
+
+    /// Detaches. Whatever is unknown or gone counts as detached.
+    pub(crate) fn delete(&self, attachment: &Attachment) {
+        let _held = self.locks.hold([name(attachment)]);
+        self.remove(attachment);
+    }
+
+    /// Detaches; the attachment's lock is held.
+    fn remove(&self, attachment: &Attachment) {
+        let left = self
+            .ask(|reply| Input::Leave(attachment.clone(), reply))
+            .flatten();
+        let record = left.map(|(record, realised)| {
+            // Without rights nothing of the pod passes any more. If the kernel refuses that now, the writer goes on trying.
+            if let Ok(Err(error)) = realised.blocking_recv() {
+                tracing::warn!(%error, "a pod's rules are still there");
+            }
+            record
+        });
+        let link = names::link(attachment);
+        self.host.ask(|answer| Order::Detach(link.clone(), answer));
+        // A connection of its own: deleting links waits in the kernel, and those of one socket wait for each other.
+        let deleted = Connection::open().and_then(|mut connection| {
+            let mut batch = Batch::new();
+            batch.delete_link(&LinkRef::Name(link));
+            connection.run(batch)
+        });
+        if let Err(error) = deleted {
+            tracing::error!(%error, "a pod's link stays");
+        }
+        if let Err(error) = self.journal.remove(attachment) {
+            tracing::error!(%error, "the record of a detached pod stays");
+        }
+        self.forget_tombstone(attachment);
+        if let Some(record) = record {
+            if let Err(error) = forget_connections(&record.addresses) {
+                tracing::warn!(%error, "connections of a pod that is gone stay");
+            }
+            tracing::info!(pod = %record.pod, container = attachment.container, "a pod is detached");
+            self.ask(|reply| Input::Release(attachment.clone(), reply));
+        }
+    }
+
+    /// Detaches what the plugin noted while nobody answered it.
+    pub(crate) fn bury(&self) {
+        match self.journal.tombstones() {
+            Ok(tombstones) => {
+                for (path, attachment) in tombstones {
+                    let _held = self.locks.hold([name(&attachment)]);
+                    // An ADD may have come in between and taken the note away.
+                    if path.exists() {
+                        self.remove(&attachment);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "tombstones cannot be read"),
+        }
+    }
+
+    fn forget_tombstone(&self, attachment: &Attachment) {
+        let tombstone = Tombstone {
+            attachment: attachment.clone(),
+        };
+        if let Err(error) = self.journal.remove_tombstone(&tombstone) {
+            tracing::warn!(%error, "a tombstone stays");
+        }
+    }
+
+    /// Detaches all but these.
+    pub(crate) fn collect(&self, keep: &[Attachment]) {
+        let keep: BTreeSet<&Attachment> = keep.iter().collect();
+        for attachment in self.ask(Input::List).unwrap_or_default() {
+            if !keep.contains(&attachment) {
+                tracing::info!(
+                    container = attachment.container,
+                    "the runtime does not know an attachment any more"
+                );
+                self.delete(&attachment);
+            }
+        }
+    }
+
+    /// Whether ADD can be served.
+    pub(crate) fn ready(&self) -> Result<(), Refusal> {
+        match self.view.borrow().unable() {
+            None => Ok(()),
+            Some(why) => {
+                Err(Refusal::new(Code::NotAvailable, "no pod can be attached now").with(why))
+            }
+        }
+    }
+
+    /// The record of a complete attachment.
+    pub(crate) fn find(&self, attachment: &Attachment) -> Option<Record> {
+        self.ask(|reply| Input::Find(attachment.clone(), reply))
+            .flatten()
+    }
+
+    fn tell(&self, input: Input) {
+        // Without a core the process is ending.
+        let _ = self.core.blocking_send(input);
+    }
+
+    fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(input(reply));
+        answer.blocking_recv().ok()
+    }
+}
+
+fn name(attachment: &Attachment) -> String {
+    format!("{}/{}", attachment.container, attachment.interface)
+}
+
+fn ending() -> Refusal {
+    Refusal::new(Code::TryAgainLater, "felix is ending; try again later")
+}
+
+fn network(error: margay_netlink::Error) -> Refusal {
+    Refusal::new(Code::Io, "the pod's link cannot be set up").with(error.to_string())
+}
+
+/// Deletes what the kernel remembers of connections of these addresses.
+fn forget_connections(addresses: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
+    let deleted = Conntrack::open().and_then(|mut conntrack| conntrack.delete(addresses));
+    deleted.map(drop).map_err(|error| {
+        Refusal::new(
+            Code::Io,
+            "connections of an earlier owner of the address cannot be deleted",
+        )
+        .with(error.to_string())
+    })
+}

@@ -1,0 +1,494 @@
+//! The owner of what is attached and of what the controller said of pods and node.
+//!
+//! A task on a thread of its own. Others send [`Input`]s; it decides, has the kernel's rules changed, and publishes a
+//! [`View`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use margay_cni::Refusal;
+use margay_cni::error::Code;
+use margay_cni::request::{Attachment, Pod};
+use margay_dataplane::local::{self, Nat};
+use margay_ipam::Family;
+use margay_policy::model::PodId;
+use margay_policy::node_policy::{Endpoint, PolicyChange};
+use margay_sync::message::{Change, NodeNetwork, NodeState, Revision};
+use margay_sync::status::Drift;
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::host::{Host, Order};
+use crate::journal::Record;
+use crate::nft::{self, Nft, NftError};
+use crate::pods::{Admission, Pods, Stage};
+use crate::saver::Saver;
+use crate::view::{AttachedPod, View};
+
+/// How many repairs to remember.
+const DRIFT_KEPT: usize = 64;
+/// How long a pod waits for its policy, addresses, and a kernel that takes its rules.
+pub(crate) const ADMISSION: Duration = Duration::from_secs(10);
+
+/// The outcome of a change of the kernel's rules, when it is there.
+pub(crate) type Realised = oneshot::Receiver<Result<(), NftError>>;
+
+/// What the core is told.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The controller told of changes.
+    Changes(Vec<Change>, Revision),
+    /// The kernel has everything up to this revision.
+    Realised(Revision),
+    /// The node has one more block.
+    Claimed(IpNet),
+    /// A block could not be claimed, and why.
+    ClaimFailed(Family, String),
+    /// A pod wants to be attached.
+    Admit {
+        /// Its interface.
+        attachment: Attachment,
+        /// The pod.
+        pod: Pod,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Admitted, Refusal>>,
+    },
+    /// An attachment is complete.
+    Complete(Attachment),
+    /// An attachment is to go; its record, if it is known, and when its rights are gone.
+    Leave(Attachment, oneshot::Sender<Option<(Record, Realised)>>),
+    /// An attachment is gone.
+    Release(Attachment, oneshot::Sender<()>),
+    /// A complete attachment's record.
+    Find(Attachment, oneshot::Sender<Option<Record>>),
+    /// All attachments.
+    List(oneshot::Sender<Vec<Attachment>>),
+    /// Something was repaired.
+    Repaired(Vec<Drift>),
+    /// The kernel has all rules for the first time: those of the snapshot on disk.
+    Started,
+    /// The kernel has not the rules that it should have, and why.
+    Trouble(String),
+}
+
+/// A pod that may be attached.
+#[derive(Debug)]
+pub(crate) enum Admitted {
+    /// It has addresses; its link may come once the rules are there.
+    Yes(Record, Realised),
+    /// Another attachment has to go first.
+    AfterLeaving(Attachment),
+}
+
+/// A pod whose admission lacks something.
+struct Waiting {
+    attachment: Attachment,
+    pod: Pod,
+    reply: oneshot::Sender<Result<Admitted, Refusal>>,
+    until: Instant,
+    why: String,
+}
+
+/// What the core works with.
+pub(crate) struct Core {
+    pub(crate) pods: Pods,
+    pub(crate) nft: Nft,
+    pub(crate) host: Host,
+    pub(crate) saver: Saver,
+    /// Where the allocator is written down.
+    pub(crate) addresses_file: PathBuf,
+    /// Back to ourselves. Weak, so that the core ends with its last client.
+    pub(crate) own: mpsc::WeakSender<Input>,
+    /// How long changes of policy take until the kernel has them.
+    pub(crate) latency: Histogram,
+    pub(crate) view: watch::Sender<Arc<View>>,
+    pub(crate) state: Known,
+}
+
+/// What is known of the world.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    endpoints: BTreeMap<PodId, Endpoint>,
+    network: Option<NodeNetwork>,
+    /// Claimed, but not told of by the stream yet.
+    claimed: BTreeSet<IpNet>,
+    /// Of the snapshot on disk.
+    snapshot: Option<Revision>,
+    received: Option<Revision>,
+    realised: Option<Revision>,
+    drift: Vec<Drift>,
+    /// Why blocks cannot be claimed.
+    claim_failures: BTreeMap<Family, String>,
+    /// Why the kernel has not the rules that it should have.
+    trouble: Option<String>,
+}
+
+impl Known {
+    /// What the snapshot on disk says.
+    pub(crate) fn from_snapshot(state: &NodeState, revision: Option<Revision>) -> Self {
+        Self {
+            endpoints: state.policy.endpoints.clone(),
+            network: state.network.clone(),
+            snapshot: revision.clone(),
+            received: revision,
+            trouble: Some("the rules are not in the kernel yet".to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// The node's blocks.
+    pub(crate) fn blocks(&self) -> BTreeSet<IpNet> {
+        let known = self.network.iter().flat_map(|network| &network.blocks);
+        known.chain(&self.claimed).copied().collect()
+    }
+
+    /// Blocks that new addresses come from: those of pools that the node may use.
+    fn usable_blocks(&self) -> BTreeSet<IpNet> {
+        let pools: Vec<&IpNet> = self
+            .network
+            .iter()
+            .flat_map(|network| &network.pools)
+            .filter(|pool| pool.usable)
+            .map(|pool| &pool.cidr)
+            .collect();
+        let mut blocks = self.blocks();
+        blocks.retain(|block| pools.iter().any(|pool| pool.contains(block)));
+        blocks
+    }
+}
+
+/// What to masquerade.
+pub(crate) fn nat(network: Option<&NodeNetwork>) -> Nat {
+    let pools = network
+        .map(|network| network.pools.as_slice())
+        .unwrap_or_default();
+    Nat {
+        sources: pools
+            .iter()
+            .filter(|pool| pool.nat_outgoing)
+            .map(|pool| pool.cidr)
+            .collect(),
+        pools: pools.iter().map(|pool| pool.cidr).collect(),
+    }
+}
+
+impl Core {
+    /// Works until nobody can send anything any more.
+    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let mut waiting: Vec<Waiting> = Vec::new();
+        self.pods.set_blocks(&self.state.usable_blocks());
+        self.publish();
+        loop {
+            let next = waiting.iter().map(|waiting| waiting.until).min();
+            let input = tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(input) => Some(input),
+                    None => return,
+                },
+                () = sleep_until(next) => None,
+            };
+            // What has come meanwhile is done before anybody is told.
+            let mut input = input;
+            while let Some(this) = input.take() {
+                self.handle(this, &mut waiting);
+                input = inputs.try_recv().ok();
+            }
+            self.try_waiting(&mut waiting);
+            self.publish();
+        }
+    }
+
+    fn handle(&mut self, input: Input, waiting: &mut Vec<Waiting>) {
+        match input {
+            Input::Changes(changes, revision) => self.change(changes, revision),
+            Input::Realised(revision) => {
+                self.state.trouble = None;
+                self.state.realised = Some(revision);
+            }
+            Input::Claimed(block) => {
+                self.state.claim_failures.clear();
+                self.state.claimed.insert(block);
+                self.blocks_changed();
+            }
+            Input::ClaimFailed(family, why) => {
+                self.state.claim_failures.insert(family, why);
+            }
+            Input::Admit {
+                attachment,
+                pod,
+                reply,
+            } => waiting.push(Waiting {
+                attachment,
+                pod,
+                reply,
+                until: now() + ADMISSION,
+                why: String::new(),
+            }),
+            Input::Complete(attachment) => self.pods.complete(&attachment),
+            Input::Leave(attachment, reply) => {
+                let left = self.leave(&attachment);
+                // Whoever asked may have gone; then the runtime asks again.
+                let _ = reply.send(left);
+            }
+            Input::Release(attachment, reply) => {
+                self.pods.release(&attachment, clock::wall().as_secs());
+                self.save_addresses();
+                let _ = reply.send(());
+            }
+            Input::Find(attachment, reply) => {
+                let entry = self.pods.get(&attachment);
+                let complete = entry.filter(|entry| entry.stage == Stage::Attached);
+                let _ = reply.send(complete.map(|entry| entry.record.clone()));
+            }
+            Input::List(reply) => {
+                let all = self
+                    .pods
+                    .entries()
+                    .map(|entry| entry.record.attachment.clone());
+                let _ = reply.send(all.collect());
+            }
+            Input::Repaired(drift) => {
+                self.state.drift.extend(drift);
+                let surplus = self.state.drift.len().saturating_sub(DRIFT_KEPT);
+                self.state.drift.drain(..surplus);
+            }
+            Input::Started => {
+                self.state.trouble = None;
+                if self.state.realised.is_none() {
+                    self.state.realised.clone_from(&self.state.snapshot);
+                }
+            }
+            Input::Trouble(why) => self.state.trouble = Some(why),
+        }
+    }
+
+    /// Takes over what the controller told.
+    fn change(&mut self, changes: Vec<Change>, revision: Revision) {
+        let mut policy: Vec<PolicyChange> = Vec::new();
+        let mut orders = Vec::new();
+        let mut network_changed = false;
+        for change in changes {
+            match change {
+                Change::Policy(change) => {
+                    match &change {
+                        PolicyChange::PutEndpoint { pod, endpoint } => {
+                            self.state.endpoints.insert(pod.clone(), endpoint.clone());
+                        }
+                        PolicyChange::DeleteEndpoint { pod } => {
+                            self.state.endpoints.remove(pod);
+                        }
+                        PolicyChange::PatchAddressSet { .. }
+                        | PolicyChange::DeleteAddressSet { .. }
+                        | PolicyChange::PatchServiceSet { .. }
+                        | PolicyChange::DeleteServiceSet { .. }
+                        | PolicyChange::PutRuleList { .. }
+                        | PolicyChange::DeleteRuleList { .. } => {}
+                    }
+                    policy.push(change);
+                }
+                Change::Network(network) => {
+                    let (before, after) = (nat(self.state.network.as_ref()), nat(network.as_ref()));
+                    self.state.network = network;
+                    network_changed = true;
+                    if before != after {
+                        orders.push(self.nft.submit(nft::Change::Nat(after)));
+                    }
+                }
+            }
+        }
+        if network_changed {
+            if let Some(network) = &self.state.network {
+                self.state
+                    .claimed
+                    .retain(|block| !network.blocks.contains(block));
+            }
+            self.state.claim_failures.clear();
+            self.blocks_changed();
+        }
+        if !policy.is_empty() {
+            orders.push(self.nft.submit(nft::Change::Policy(policy)));
+        }
+        self.state.received = Some(revision.clone());
+        if let Some(own) = self.own.upgrade() {
+            let latency = self.latency.clone();
+            tokio::spawn(realise(orders, revision, own, latency));
+        }
+    }
+
+    fn blocks_changed(&mut self) {
+        self.pods.set_blocks(&self.state.usable_blocks());
+        self.host.order(Order::Blocks(self.state.blocks()));
+        let addresses = self
+            .state
+            .network
+            .iter()
+            .flat_map(|network| &network.addresses);
+        self.host.order(Order::Node(addresses.copied().collect()));
+        self.save_addresses();
+    }
+
+    /// Takes an attachment's rights away. Once is enough: later the pod may have another attachment.
+    fn leave(&mut self, attachment: &Attachment) -> Option<(Record, Realised)> {
+        let had_rights = self.pods.get(attachment)?.stage != Stage::Leaving;
+        let record = self.pods.leave(attachment)?;
+        let done = if had_rights {
+            self.nft.submit(nft::Change::Detach(record.pod.clone()))
+        } else {
+            let (done, realised) = oneshot::channel();
+            let _ = done.send(Ok(()));
+            realised
+        };
+        Some((record, done))
+    }
+
+    /// Admits who can be admitted, and gives up on who waited long enough.
+    fn try_waiting(&mut self, waiting: &mut Vec<Waiting>) {
+        let now = now();
+        for mut one in std::mem::take(waiting) {
+            if one.reply.is_closed() {
+                continue;
+            }
+            let admission = self.pods.admit(
+                &one.attachment,
+                &one.pod,
+                &self.state.endpoints,
+                self.state.network.as_ref(),
+                clock::wall().as_secs(),
+            );
+            match admission {
+                Admission::Admitted(record) => {
+                    let attachment = local::Attachment {
+                        link: record.link.clone(),
+                        addresses: record.addresses.clone(),
+                    };
+                    let change = nft::Change::Attach(record.pod.clone(), attachment);
+                    let done = self.nft.submit(change);
+                    self.save_addresses();
+                    let _ = one.reply.send(Ok(Admitted::Yes(record, done)));
+                }
+                Admission::Replace(old) => {
+                    let _ = one.reply.send(Ok(Admitted::AfterLeaving(old)));
+                }
+                Admission::Wait(why) => {
+                    one.why = why.to_string();
+                    if one.until <= now {
+                        let refusal = self.give_up(&one);
+                        let _ = one.reply.send(Err(refusal));
+                    } else {
+                        waiting.push(one);
+                    }
+                }
+            }
+        }
+    }
+
+    fn give_up(&self, waiting: &Waiting) -> Refusal {
+        let seconds = ADMISSION.as_secs();
+        let mut details = waiting.why.clone();
+        for why in self.state.claim_failures.values() {
+            details = format!("{details}; {why}");
+        }
+        Refusal::new(
+            Code::TryAgainLater,
+            format!(
+                "the pod {}/{} cannot be attached after {seconds} s; it stays cut off, try again later",
+                waiting.pod.namespace, waiting.pod.name
+            ),
+        )
+        .with(details)
+    }
+
+    fn save_addresses(&self) {
+        if let Ok(octets) = serde_json::to_vec(self.pods.allocator()) {
+            self.saver.save(self.addresses_file.clone(), octets);
+        }
+    }
+
+    fn publish(&self) {
+        let view = self.see();
+        self.view.send_if_modified(|old| {
+            let changed = **old != view;
+            if changed {
+                *old = Arc::new(view);
+            }
+            changed
+        });
+    }
+
+    fn see(&self) -> View {
+        let blocks = self.state.blocks();
+        let usage = self.pods.allocator().usage();
+        let attached = self
+            .pods
+            .entries()
+            .filter(|entry| entry.stage == Stage::Attached)
+            .map(|entry| {
+                let Record {
+                    attachment: _,
+                    pod,
+                    uid,
+                    link,
+                    addresses,
+                } = entry.record.clone();
+                let attached = AttachedPod {
+                    uid,
+                    link,
+                    addresses,
+                };
+                (pod, attached)
+            });
+        View {
+            received: self.state.received.clone(),
+            realised: self.state.realised.clone(),
+            network: self.state.network.clone(),
+            wants: self.pods.wants(self.state.network.as_ref()),
+            pods: attached.collect(),
+            outside: self.pods.outside(&blocks),
+            blocks: blocks
+                .into_iter()
+                .map(|block| (block, usage.get(&block).copied().unwrap_or(0)))
+                .collect(),
+            drift: self.state.drift.clone(),
+            trouble: self.state.trouble.clone(),
+        }
+    }
+}
+
+fn now() -> Instant {
+    Instant::from_std(clock::now())
+}
+
+/// Tells when the kernel has all that was ordered.
+async fn realise(
+    orders: Vec<Realised>,
+    revision: Revision,
+    core: mpsc::Sender<Input>,
+    latency: Histogram,
+) {
+    let begun = clock::now();
+    for order in orders {
+        match order.await {
+            Ok(Ok(())) => {}
+            // The writer goes on trying, and tells when it is through.
+            Ok(Err(error)) => {
+                let _ = core.send(Input::Trouble(error.to_string())).await;
+                return;
+            }
+            Err(_) => return,
+        }
+    }
+    latency.observe(clock::now().saturating_duration_since(begun).as_secs_f64());
+    let _ = core.send(Input::Realised(revision)).await;
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

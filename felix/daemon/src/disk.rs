@@ -1,0 +1,145 @@
+//! Small files that are either as before or complete.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A file that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiskError {
+    /// Writing failed; what was there before is still there.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Reading failed.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Replaces a file: written beside it, brought to the disk, renamed into place.
+pub(crate) fn put(path: &Path, octets: &[u8]) -> Result<(), DiskError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let written = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(octets)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)?;
+        sync_folder(path)
+    })();
+    written.map_err(|source| {
+        // What is half written helps nobody; the disk may be full.
+        let _ = std::fs::remove_file(&beside);
+        DiskError::Write {
+            path: path.to_owned(),
+            source,
+        }
+    })
+}
+
+/// As [`put`], with the JSON of a value.
+pub(crate) fn put_json(path: &Path, value: &impl Serialize) -> Result<(), DiskError> {
+    let octets = serde_json::to_vec(value).map_err(|error| DiskError::Write {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    put(path, &octets)
+}
+
+/// Reads a JSON file; `None` if there is none.
+pub(crate) fn get_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DiskError> {
+    let octets = match std::fs::read(path) {
+        Ok(octets) => octets,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(DiskError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    serde_json::from_slice(&octets)
+        .map(Some)
+        .map_err(|error| DiskError::Damaged {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+}
+
+/// Removes a file; one that is not there counts as removed.
+pub(crate) fn remove(path: &Path) -> Result<(), DiskError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(DiskError::Write {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The files of a folder that end in `.json`, sorted; none if there is no folder.
+pub(crate) fn json_files(folder: &Path) -> Result<Vec<PathBuf>, DiskError> {
+    let failed = |source| DiskError::Read {
+        path: folder.to_owned(),
+        source,
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(failed(source)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+        {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Brings a rename in the file's folder to the disk.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! What is attached, one small file each, so that a restart knows it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use margay_cni::request::Attachment;
+use margay_cni::wire::Tombstone;
+use margay_policy::model::PodId;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{self, DiskError};
+
+/// An attachment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// The sandbox's interface.
+    pub(crate) attachment: Attachment,
+    /// The pod.
+    pub(crate) pod: PodId,
+    /// The pod's uid as the runtime said; empty if it did not.
+    pub(crate) uid: String,
+    /// Name of the link's host end.
+    pub(crate) link: String,
+    /// The pod's addresses.
+    pub(crate) addresses: BTreeSet<IpAddr>,
+}
+
+/// The folder of records.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal {
+    records: PathBuf,
+    tombstones: PathBuf,
+}
+
+impl Journal {
+    /// In felix' state folder, which is made if need be.
+    pub(crate) fn open(state: &Path) -> Result<Self, DiskError> {
+        let journal = Self {
+            records: state.join("attachments"),
+            tombstones: state.join(Tombstone::FOLDER),
+        };
+        for path in [&journal.records, &journal.tombstones] {
+            std::fs::create_dir_all(path).map_err(|source| DiskError::Write {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(journal)
+    }
+
+    /// All records. A damaged one is as good as none: nothing of it can be trusted, so it is removed and reported.
+    pub(crate) fn records(&self) -> Result<Vec<Record>, DiskError> {
+        let mut records = Vec::new();
+        for path in disk::json_files(&self.records)? {
+            match disk::get_json(&path) {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a record of an attachment is dropped");
+                    disk::remove(&path)?;
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// Writes a record.
+    pub(crate) fn put(&self, record: &Record) -> Result<(), DiskError> {
+        disk::put_json(&self.path(&record.attachment), record)
+    }
+
+    /// Removes a record.
+    pub(crate) fn remove(&self, attachment: &Attachment) -> Result<(), DiskError> {
+        disk::remove(&self.path(attachment))
+    }
+
+    /// What the plugin noted while felix was away, with the file to remove when it is done.
+    pub(crate) fn tombstones(&self) -> Result<Vec<(PathBuf, Attachment)>, DiskError> {
+        let mut found = Vec::new();
+        for path in disk::json_files(&self.tombstones)? {
+            match disk::get_json::<Tombstone>(&path) {
+                Ok(Some(tombstone)) => found.push((path, tombstone.attachment)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a tombstone is dropped");
+                    disk::remove(&path)?;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes a note of the plugin.
+    pub(crate) fn remove_tombstone(&self, tombstone: &Tombstone) -> Result<(), DiskError> {
+        disk::remove(&self.tombstones.join(tombstone.file_name()))
+    }
+
+    fn path(&self, attachment: &Attachment) -> PathBuf {
+        let Attachment {
+            container,
+            interface,
+        } = attachment;
+        self.records.join(format!("{container}@{interface}.json"))
+    }
+}

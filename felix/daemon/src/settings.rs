@@ -1,0 +1,40 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use margay_policy::model::NodeName;
+
+/// The node agent of Margay: pods' links and addresses, policy, routes and BGP of one node.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "margay-felix", version)]
+pub struct Args {
+    /// Name of this node, as in its Node object.
+    #[arg(long, env = "MARGAY_NODE")]
+    pub node: String,
+    /// Where the controller listens: host and port.
+    #[arg(long, value_name = "ADDR:PORT", env = "MARGAY_CONTROLLER")]
+    pub controller: String,
+    /// The certificate authority of the controller (PEM).
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// File with this node's token; read again for every connection.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: PathBuf,
+    /// Folder for what outlives a restart.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/margay")]
+    pub state: PathBuf,
+    /// Folder for our sockets.
+    #[arg(long, value_name = "DIR", default_value = "/run/margay")]
+    pub run: PathBuf,
+    /// Where to serve /livez, /readyz and /metrics.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9099")]
+    pub health: SocketAddr,
+}
+
+impl Args {
+    /// The node's name as a type of its own.
+    pub(crate) fn node(&self) -> NodeName {
+        NodeName(self.node.clone())
+    }
+}

@@ -59,9 +59,9 @@ pub(super) fn run(
 ) {
     let mut wait = FIRST_WAIT;
     let mut later = Vec::new();
-    let mut writer = loop {
+    let (mut writer, started) = loop {
         match Writer::begin(settings, &beginning, report) {
-            Ok(writer) => break writer,
+            Ok(begun) => break begun,
             Err(error) => (report)(Report::Failed {
                 reason: error.to_string(),
                 again_in: wait,
@@ -90,6 +90,7 @@ pub(super) fn run(
         // Somebody may have changed the table before anybody listened.
         writer.try_repair(Vec::new(), "", (settings.now)());
     }
+    (report)(started);
     if let Next::End = writer.take(later) {
         return;
     }
@@ -98,12 +99,12 @@ pub(super) fn run(
 }
 
 impl<'a> Writer<'a> {
-    /// Reads the table, plans, and writes the difference.
+    /// Reads the table, plans, and writes the difference; the report of it is for when others are listened to.
     fn begin(
         settings: &Settings,
         beginning: &Beginning,
         report: &'a dyn Fn(Report),
-    ) -> Result<Self, nft::Error> {
+    ) -> Result<(Self, Report), nft::Error> {
         let table = TableId::inet(&settings.table);
         let mut socket = Socket::open()?;
         let reading = read(&mut socket, &table)?;
@@ -130,12 +131,12 @@ impl<'a> Writer<'a> {
             Some(reading),
             sweep,
         )?;
-        (report)(Report::Started {
+        let started = Report::Started {
             adopted,
             operations: done.operations,
             ownership: done.ownership,
-        });
-        Ok(Self {
+        };
+        let writer = Self {
             table,
             now: settings.now,
             ownership: done.ownership,
@@ -144,7 +145,8 @@ impl<'a> Writer<'a> {
             report,
             broken: None,
             repaired_unseen: false,
-        })
+        };
+        Ok((writer, started))
     }
 
     /// Waits for commands and does them.

@@ -236,7 +236,14 @@ impl Batch {
             key: key.clone(),
             kind: *kind,
         });
-        self.element_changes(name, Vec::new(), elements.clone().into_iter().collect());
+        self.element_changes(
+            name,
+            Vec::new(),
+            elements
+                .iter()
+                .map(|(key, verdict)| (key.clone(), verdict.clone()))
+                .collect(),
+        );
     }
 
     /// Elements of a set that stays.
@@ -325,7 +332,9 @@ impl Batch {
             add_rules,
             add_elements,
         ]
-        .concat()
+        .into_iter()
+        .flatten()
+        .collect()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::diff::{Actual, Operation, diff};
 use crate::epochs::{Sweep, Touched};
 use crate::local::{Attachment, Local, Nat, Owners, Sides, address_sides, owners};
 use crate::lower::class::{Class, class, only_allows};
-use crate::lower::{SetId, base, lists, member_key, pod_elements, service_key, source_key};
+use crate::lower::{SetId, base, lists, lower, member_key, pod_elements, service_key, source_key};
 use crate::names;
 use crate::ruleset::{Chain, ChainName, Family, Key, KeyValue, Ruleset, SetName};
 use crate::touched::{Membership, SetChange, Touch, service_member, touched};
@@ -79,28 +79,32 @@ struct Changed {
 impl Planner {
     /// The ruleset of a node as it stands now.
     pub fn new(policy: NodePolicy, local: Local) -> Self {
-        let mut ruleset = base::base(&local.epochs);
-        let nat = base::nat(&local.nat);
-        ruleset.sets.extend(nat.sets);
-        ruleset.chains.extend(nat.chains);
-        let owners = owners(&local.attachments);
         let mut planner = Self {
+            draft: Draft::new(lower(&policy, &local)),
+            owners: owners(&local.attachments),
             policy,
             local,
-            draft: Draft::new(ruleset),
-            owners,
             classes: BTreeMap::new(),
             users: BTreeMap::new(),
             ranges: BTreeMap::new(),
         };
-        let nothing = |address: &IpAddr| Before {
-            address: *address,
-            sides: None,
-            source: None,
-        };
-        let before: Vec<Before> = planner.owners.keys().map(nothing).collect();
-        planner.update(&before, &Changed::default());
-        planner.draft.commit();
+        let mut addresses: BTreeMap<ClassId, usize> = BTreeMap::new();
+        for (address, claims) in &planner.owners {
+            let sides = address_sides(&planner.policy, Some(claims));
+            for list in sides.iter().flat_map(lists) {
+                *addresses.entry((list, Family::of(address))).or_default() += 1;
+            }
+        }
+        for (id, addresses) in addresses {
+            let (used, _) = planner.lower_class(id, addresses);
+            for set in &used.sets {
+                planner.users.entry((*set, id.1)).or_default().insert(id.0);
+            }
+            for name in &used.ranges {
+                *planner.ranges.entry(name.clone()).or_default() += 1;
+            }
+            planner.classes.insert(id, used);
+        }
         planner
     }
 
@@ -235,13 +239,9 @@ impl Planner {
         if !lists.is_empty() {
             // Endpoints that come to a list by these changes are among `pods` already.
             let uses = |list: Option<RuleListId>| list.is_some_and(|list| lists.contains(&list));
-            let endpoints = &self.policy.endpoints;
-            let judged = self.local.attachments.keys().filter(|pod| {
-                endpoints
-                    .get(pod)
-                    .is_some_and(|endpoint| uses(endpoint.ingress) || uses(endpoint.egress))
-            });
-            pods.extend(judged);
+            let judged = self.policy.endpoints.iter();
+            let judged = judged.filter(|(_, end)| uses(end.ingress) || uses(end.egress));
+            pods.extend(judged.map(|(pod, _)| pod));
         }
         let attachments = pods
             .into_iter()
@@ -479,39 +479,34 @@ impl Planner {
         }
     }
 
+    fn lower_class(&self, (id, family): ClassId, addresses: usize) -> (ClassUse, Class) {
+        let list = self.policy.rule_lists.get(&id);
+        let list = list.expect("sides name only lists that exist");
+        let class = class(id, list, family);
+        let used = ClassUse {
+            addresses,
+            only_allows: only_allows(list),
+            sets: class.sets().collect(),
+            chains: class.chains.keys().cloned().collect(),
+            ranges: class.ranges.keys().cloned().collect(),
+        };
+        (used, class)
+    }
+
     /// Puts a class into the ruleset, over an old one of its name.
-    fn enter(
-        &mut self,
-        (id, family): ClassId,
-        addresses: usize,
-        old: Option<&ClassUse>,
-    ) -> ClassUse {
-        let list = self
-            .policy
-            .rule_lists
-            .get(&id)
-            .expect("sides name only lists that exist");
-        let new = class(id, list, family);
-        let only_allows = only_allows(list);
-        let sets: BTreeSet<SetId> = new.sets().collect();
-        let Class { chains, ranges, .. } = new;
-        for set in &sets {
+    fn enter(&mut self, id: ClassId, addresses: usize, old: Option<&ClassUse>) -> ClassUse {
+        let (used, Class { chains, ranges, .. }) = self.lower_class(id, addresses);
+        let (list, family) = id;
+        for set in &used.sets {
             let users = self.users.entry((*set, family)).or_default();
             let first = users.is_empty();
-            users.insert(id);
+            users.insert(list);
             if first {
                 for key in set.keys(&self.policy, family) {
                     self.draft.element(set.set_name(family), key, Some(None));
                 }
             }
         }
-        let entered = ClassUse {
-            addresses,
-            only_allows,
-            sets,
-            chains: chains.keys().cloned().collect(),
-            ranges: ranges.keys().cloned().collect(),
-        };
         for (name, chain) in chains {
             self.draft.chain(&name, Some(chain));
         }
@@ -525,7 +520,7 @@ impl Planner {
                 self.draft.set(&name, Some(set));
             }
         }
-        entered
+        used
     }
 
     /// Removes what a class had and the one now in its place has not.

@@ -10,7 +10,7 @@ use margay_dataplane::sim::{Connection, Packet, run};
 use margay_policy::compile::compile;
 use margay_policy::flow::{End, Family, Flow, Transport};
 use margay_policy::generate::{Profile, cluster, probes};
-use margay_policy::model::{Cluster, NodeName, PodId};
+use margay_policy::model::{Cluster, NodeName, Pod, PodId};
 use margay_policy::node_policy::NodePolicy;
 use margay_policy::verdict::Evaluator;
 
@@ -71,7 +71,6 @@ fn agree(profile: &Profile) {
             }
         }
     }
-    println!("{allowed} allowed, {denied} denied");
     assert!(
         allowed > 1000 && denied > 1000,
         "{allowed} allowed, {denied} denied"
@@ -104,7 +103,7 @@ struct Place<'a> {
 impl<'a> Wires<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         let evaluator = Evaluator::new(cluster);
-        let claims = cluster.pods.values().flat_map(|pod| pod.claims());
+        let claims = cluster.pods.values().flat_map(Pod::claims);
         let owners: BTreeMap<IpAddr, &PodId> = claims
             .filter_map(|address| Some((*address, evaluator.owner(*address)?)))
             .collect();

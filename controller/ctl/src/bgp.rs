@@ -190,10 +190,11 @@ fn row(node: &Node, name: &str, peer: &PeerStatus) -> [String; 10] {
         announced,
         families,
     } = peer;
-    let paint = if state == "Established" {
-        Paint::Good
-    } else {
-        Paint::Bad
+    let paint = match (&node.source, state.as_str()) {
+        (Source::Felix, "Established") => Paint::Good,
+        (Source::Felix, _) => Paint::Bad,
+        // It was so when the node reported.
+        (Source::Controller { .. } | Source::Nobody { .. }, _) => Paint::Warn,
     };
     [
         node.name.clone(),

@@ -152,6 +152,35 @@ fn what_is_wrong_in_the_world_is_told_and_the_rest_is_used() {
 }
 
 #[test]
+fn pods_without_addresses_are_judged_as_if_they_had_some() {
+    let folder = TempDir::new().unwrap();
+    let world = Path::new(WORLD);
+    let cluster = fs::read_to_string(world.join("cluster.yaml")).unwrap();
+    let bare: Vec<&str> = cluster
+        .lines()
+        .filter(|line| !line.contains("podIPs"))
+        .collect();
+    fs::write(folder.path().join("cluster.yaml"), bare.join("\n")).unwrap();
+    fs::copy(
+        world.join("policies.yaml"),
+        folder.path().join("policies.yaml"),
+    )
+    .unwrap();
+    let (status, answers, errors) = evaluate(
+        folder.path().to_str().unwrap(),
+        r#"{"from":"shop/web","to":"shop/db","protocol":"TCP","port":5432,"family":6}
+{"from":"watch/probe","to":"shop/db","protocol":"TCP","port":5432,"family":4}"#,
+    );
+    assert_eq!(status, 0);
+    let verdicts: Vec<bool> = answers
+        .lines()
+        .map(|line| line.contains(r#""verdict":"allow""#))
+        .collect();
+    assert_eq!(verdicts, [true, false]);
+    assert_snapshot!(errors, @"margayctl: 3 pods without status.podIPs: judged as if with addresses of 10.244.0.0/16 and fd00:10:244::/56");
+}
+
+#[test]
 fn probes_may_come_by_stdin() {
     let (status, answers, _) = run(cargo_bin_cmd!("margayctl")
         .args(["policy", "evaluate", "--world", WORLD, "--probes", "-"])

@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use assert_cmd::cargo::cargo_bin_cmd;
@@ -12,15 +14,21 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// What a stand-in answers, by page; may change while it serves.
+type Pages = Arc<Mutex<BTreeMap<&'static str, Value>>>;
+
 /// Answers requests on a unix socket by page; the thread ends with the test process.
-fn serve(socket: &Path, pages: BTreeMap<&'static str, Value>) {
+fn serve<const N: usize>(socket: &Path, pages: [(&'static str, Value); N]) -> Pages {
+    let pages: Pages = Arc::new(Mutex::new(BTreeMap::from(pages)));
+    let served = Arc::clone(&pages);
     fs::create_dir_all(socket.parent().unwrap()).unwrap();
     let listener = UnixListener::bind(socket).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            answer(stream.unwrap(), &pages);
+            answer(stream.unwrap(), &served.lock().unwrap());
         }
     });
+    pages
 }
 
 fn answer(mut stream: UnixStream, pages: &BTreeMap<&str, Value>) {
@@ -102,7 +110,7 @@ fn lab() -> TempDir {
     let down = json!({ "state": "down", "reason": "closed" });
     serve(
         &lab.path().join("controller.sock"),
-        BTreeMap::from([
+        [
             ("/status", status),
             ("/objects", objects),
             (
@@ -132,11 +140,11 @@ fn lab() -> TempDir {
                     "NetworkPolicy shop/idle": { "realised": 0, "nodes": 0, "waiting": [], "problems": [] },
                 }}),
             ),
-        ]),
+        ],
     );
     serve(
         &lab.path().join("nodes/n1/felix.sock"),
-        BTreeMap::from([
+        [
             ("/status", n1()),
             (
                 "/routes",
@@ -147,7 +155,7 @@ fn lab() -> TempDir {
                 ]),
             ),
             ("/ruleset", Value::from("table inet margay {\n}\n")),
-        ]),
+        ],
     );
     fs::create_dir(lab.path().join("nodes/n2")).unwrap();
     lab
@@ -208,6 +216,46 @@ fn a_session_that_is_down_has_its_reason_and_a_hint() {
     n2 router: does a BGP speaker listen there?
     n3: it has not reported to this controller yet
     ");
+}
+
+#[test]
+fn a_watch_prints_again_when_a_session_changes() {
+    let run = TempDir::new().unwrap();
+    let pages = serve(&run.path().join("felix.sock"), [("/status", n1())]);
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_margayctl"))
+        .args(["bgp", "status", "--watch", "-o", "json", "--run"])
+        .arg(run.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut seen = serde_json::Deserializer::from_reader(watch.stdout.take().unwrap()).into_iter();
+    let mut state = || -> Value {
+        let answer: Value = seen.next().unwrap().unwrap();
+        answer.as_object().unwrap().values().next().unwrap()["peers"]["router"]["state"].clone()
+    };
+    assert_eq!(state(), "Active");
+    let mut changed = n1();
+    changed["peers"]["router"]["state"] = "Established".into();
+    pages.lock().unwrap().insert("/status", changed);
+    assert_eq!(state(), "Established");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
+fn the_controllers_objects_are_explained_as_a_folder_is() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world");
+    let world = margay_api::world::read(folder).unwrap();
+    let run = TempDir::new().unwrap();
+    serve(
+        &run.path().join("controller.sock"),
+        [("/world", json!(world.cluster))],
+    );
+    let question = ["policy", "explain", "watch/probe", "shop/db", "tcp/5432"];
+    let by_controller = ask(&run, &question);
+    let by_folder = ask(&run, &[&question[..], &["--world", folder]].concat());
+    assert_eq!(by_controller, by_folder);
+    assert!(by_folder.1.contains("closest"), "{by_folder:?}");
 }
 
 #[test]

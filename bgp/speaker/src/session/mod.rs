@@ -156,6 +156,11 @@ impl Session {
         }
     }
 
+    /// Why the last attempt or session ended.
+    pub fn down(&self) -> &Down {
+        &self.down
+    }
+
     /// What to look at. A peer's own words say more than that it refuses us since.
     pub fn hint(&self) -> String {
         match (&self.ended, &self.down) {
@@ -240,6 +245,7 @@ impl Session {
             Dialler::Active { retry: Some(retry) }
                 if retry <= now && self.connections.is_empty() =>
             {
+                self.dialler = Dialler::Active { retry: None };
                 self.actions.push_back(Action::Dial);
             }
             Dialler::Idle | Dialler::Connect { .. } | Dialler::Active { .. } => {}
@@ -645,3 +651,6 @@ impl Session {
 fn is_accepted(id: ConnectionId) -> bool {
     matches!(id, ConnectionId::Accepted(_))
 }
+
+#[cfg(test)]
+mod tests;

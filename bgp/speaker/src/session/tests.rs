@@ -1,0 +1,523 @@
+use std::time::Duration;
+
+use super::*;
+use crate::settings::HoldTime;
+use crate::types::Family;
+use crate::wire::{Capability, MessageType, take_frame};
+
+const OURS: ConnectionId = ConnectionId::Dialled(0);
+const THEIRS: ConnectionId = ConnectionId::Accepted(0);
+
+#[test]
+fn it_dials_at_once_and_speaks_first() {
+    let mut lab = Lab::new("192.0.2.1");
+    assert_eq!(lab.session.state(), State::Idle);
+    lab.event(Event::ManualStart);
+    assert_eq!(lab.told(), ["dial"]);
+    assert_eq!(lab.session.state(), State::Connect);
+    lab.event(Event::TcpCrAcked(OURS, local()));
+    assert_eq!(lab.told(), ["OPEN on ours"]);
+    assert_eq!(lab.session.state(), State::OpenSent);
+    lab.event(Event::BgpOpen(OURS, open("192.0.2.2")));
+    assert_eq!(lab.told(), ["KEEPALIVE on ours"]);
+    assert_eq!(lab.session.state(), State::OpenConfirm);
+    lab.event(Event::KeepAliveMsg(OURS));
+    assert_eq!(lab.told(), ["up on ours"]);
+    assert_eq!(lab.session.state(), State::Established);
+}
+
+#[test]
+fn silence_for_the_hold_time_ends_the_session() {
+    let mut lab = Lab::established("192.0.2.1");
+    lab.pass(Duration::from_millis(89_999));
+    assert_eq!(lab.session.state(), State::Established);
+    lab.told();
+    lab.pass(Duration::from_millis(1));
+    assert_eq!(
+        lab.told(),
+        ["NOTIFICATION 4/0 on ours", "close ours", "down", "dial"]
+    );
+    assert_eq!(lab.session.down(), &Down::HoldTimer(90));
+}
+
+#[test]
+fn any_message_but_an_open_keeps_the_session_alive() {
+    for event in [
+        Event::KeepAliveMsg(OURS),
+        Event::UpdateMsg(OURS),
+        Event::RouteRefreshMsg(OURS),
+    ] {
+        let mut lab = Lab::established("192.0.2.1");
+        for _ in 0..5 {
+            lab.pass(Duration::from_secs(80));
+            lab.event(event.clone());
+        }
+        assert_eq!(lab.session.state(), State::Established);
+    }
+}
+
+#[test]
+fn keepalives_go_out_within_a_third_of_the_lower_hold_time() {
+    let mut lab = Lab::established("192.0.2.1");
+    for _ in 0..20 {
+        lab.told();
+        lab.pass(Duration::from_secs(22));
+        assert_eq!(lab.told(), Vec::<String>::new());
+        lab.pass(Duration::from_secs(8));
+        assert_eq!(lab.told(), ["KEEPALIVE on ours"]);
+        lab.event(Event::KeepAliveMsg(OURS));
+        lab.restart_keepalive();
+    }
+}
+
+#[test]
+fn a_hold_time_of_zero_means_no_timers() {
+    let mut lab = Lab::dialled("192.0.2.1");
+    let mut open = open("192.0.2.2");
+    open.hold_time = HoldTime::from_secs(0);
+    lab.event(Event::BgpOpen(OURS, open));
+    lab.event(Event::KeepAliveMsg(OURS));
+    assert_eq!(lab.session.poll_timeout(), None);
+}
+
+#[test]
+fn a_peer_that_never_says_open_is_given_up() {
+    let mut lab = Lab::dialled("192.0.2.1");
+    lab.told();
+    lab.pass(Duration::from_mins(1));
+    assert_eq!(
+        lab.told(),
+        ["NOTIFICATION 4/0 on ours", "close ours", "dial"]
+    );
+    assert_eq!(lab.session.down(), &Down::BeforeOpen(Failure::TimedOut));
+}
+
+#[test]
+fn a_peer_that_stops_reading_is_given_up() {
+    let mut lab = Lab::established("192.0.2.1");
+    lab.stop_reading();
+    for _ in 0..7 {
+        lab.pass(Duration::from_mins(1));
+        lab.event(Event::KeepAliveMsg(OURS));
+        assert_eq!(lab.session.state(), State::Established);
+    }
+    lab.told();
+    lab.pass(Duration::from_mins(1));
+    assert!(lab.told().contains(&"NOTIFICATION 8/0 on ours".to_owned()));
+    assert_eq!(lab.session.down(), &Down::SendHoldTimer);
+}
+
+#[test]
+fn a_slow_reader_is_not_given_up() {
+    let mut lab = Lab::established("192.0.2.1");
+    lab.stop_reading();
+    for _ in 0..20 {
+        lab.pass(Duration::from_mins(1));
+        lab.event(Event::KeepAliveMsg(OURS));
+        lab.event(Event::Sent(OURS, 10));
+    }
+    assert_eq!(lab.session.state(), State::Established);
+}
+
+/// RFC 4271 §6.8 on the side with the lower identifier: what the peer dialled stays, whichever OPEN came first.
+#[test]
+fn in_a_collision_the_lower_identifier_gives_up_its_own_dial() {
+    for (first, second) in [(OURS, THEIRS), (THEIRS, OURS)] {
+        let mut lab = Lab::colliding("192.0.2.1");
+        lab.event(Event::BgpOpen(first, open("192.0.2.2")));
+        assert_eq!(lab.told(), [format!("KEEPALIVE on {}", name(first))]);
+        lab.event(Event::BgpOpen(second, open("192.0.2.2")));
+        let told = lab.told();
+        assert_eq!(told[..2], ["NOTIFICATION 6/7 on ours", "close ours"]);
+        lab.event(Event::KeepAliveMsg(THEIRS));
+        assert_eq!(lab.session.state(), State::Established);
+        assert_eq!(lab.session.established().unwrap().0, THEIRS);
+    }
+}
+
+/// And on the side with the higher one.
+#[test]
+fn in_a_collision_the_higher_identifier_keeps_its_own_dial() {
+    for (first, second) in [(OURS, THEIRS), (THEIRS, OURS)] {
+        let mut lab = Lab::colliding("192.0.2.3");
+        lab.event(Event::BgpOpen(first, open("192.0.2.2")));
+        lab.told();
+        lab.event(Event::BgpOpen(second, open("192.0.2.2")));
+        let told = lab.told();
+        assert_eq!(told[..2], ["NOTIFICATION 6/7 on theirs", "close theirs"]);
+        lab.event(Event::KeepAliveMsg(OURS));
+        assert_eq!(lab.session.established().unwrap().0, OURS);
+    }
+}
+
+#[test]
+fn with_equal_identifiers_the_larger_as_keeps_its_dial() {
+    // RFC 6286 §2.3; ours is 64512, the peer's 65000.
+    let mut settings = settings();
+    settings.asn = Asn(65000);
+    let mut lab = Lab::with(settings, "192.0.2.2");
+    lab.collide();
+    let mut open = open("192.0.2.2");
+    open.my_as = 65000;
+    open.capabilities = vec![Capability::FourOctetAs(Asn(65000))];
+    lab.event(Event::BgpOpen(OURS, open.clone()));
+    lab.told();
+    lab.event(Event::BgpOpen(THEIRS, open));
+    assert_eq!(lab.told()[..2], ["NOTIFICATION 6/7 on ours", "close ours"]);
+}
+
+#[test]
+fn a_connection_that_is_not_needed_any_more_is_closed() {
+    let mut lab = Lab::colliding("192.0.2.1");
+    lab.event(Event::BgpOpen(OURS, open("192.0.2.2")));
+    lab.told();
+    // The peer has decided for ours: its OPEN on the other never came.
+    lab.event(Event::KeepAliveMsg(OURS));
+    assert_eq!(
+        lab.told(),
+        ["NOTIFICATION 6/7 on theirs", "close theirs", "up on ours"]
+    );
+}
+
+#[test]
+fn losing_a_collision_is_no_reason_to_be_down() {
+    let mut lab = Lab::colliding("192.0.2.1");
+    lab.event(Event::BgpOpen(THEIRS, open("192.0.2.2")));
+    lab.event(Event::NotifMsg(
+        OURS,
+        Notification::cease(Cease::ConnectionCollision, ""),
+    ));
+    assert_eq!(lab.session.down(), &Down::New);
+    assert_eq!(lab.session.state(), State::OpenConfirm);
+}
+
+#[test]
+fn a_second_connection_is_refused_while_established_and_the_first_is_probed() {
+    let mut lab = Lab::established("192.0.2.1");
+    lab.told();
+    lab.event(Event::TcpConnectionConfirmed(THEIRS, local()));
+    assert_eq!(
+        lab.told(),
+        [
+            "NOTIFICATION 6/7 on theirs",
+            "close theirs",
+            "KEEPALIVE on ours"
+        ]
+    );
+    assert_eq!(lab.session.state(), State::Established);
+}
+
+#[test]
+fn a_newer_connection_of_the_peer_replaces_its_older_one() {
+    let mut lab = Lab::dialled("192.0.2.1");
+    lab.event(Event::TcpConnectionConfirmed(THEIRS, local()));
+    lab.told();
+    let newer = ConnectionId::Accepted(1);
+    lab.event(Event::TcpConnectionConfirmed(newer, local()));
+    assert_eq!(lab.told(), ["close theirs", "OPEN on theirs"]);
+}
+
+/// RFC 6608: the subcode tells the state.
+#[test]
+fn messages_that_the_state_does_not_allow_end_the_connection() {
+    for event in [
+        Event::KeepAliveMsg(OURS),
+        Event::UpdateMsg(OURS),
+        Event::RouteRefreshMsg(OURS),
+    ] {
+        let mut lab = Lab::dialled("192.0.2.1");
+        lab.told();
+        lab.event(event);
+        assert_eq!(lab.told()[0], "NOTIFICATION 5/1 on ours");
+        assert_eq!(lab.session.down(), &Down::Unexpected);
+    }
+    for event in [
+        Event::BgpOpen(OURS, open("192.0.2.2")),
+        Event::UpdateMsg(OURS),
+        Event::RouteRefreshMsg(OURS),
+    ] {
+        let mut lab = Lab::dialled("192.0.2.1");
+        lab.event(Event::BgpOpen(OURS, open("192.0.2.2")));
+        lab.told();
+        lab.event(event);
+        assert_eq!(lab.told()[0], "NOTIFICATION 5/2 on ours");
+    }
+    let mut lab = Lab::established("192.0.2.1");
+    lab.told();
+    lab.event(Event::BgpOpen(OURS, open("192.0.2.2")));
+    assert_eq!(lab.told()[0], "NOTIFICATION 5/3 on ours");
+}
+
+#[test]
+fn opens_that_do_not_fit_are_refused_with_the_right_code() {
+    type Change = fn(&mut Open);
+    let cases: [(Change, &str); 3] = [
+        (
+            |open| {
+                open.capabilities
+                    .retain(|c| !matches!(c, Capability::FourOctetAs(_)));
+            },
+            "",
+        ),
+        (
+            |open| {
+                open.capabilities = vec![Capability::FourOctetAs(Asn(64513))];
+            },
+            "2/2",
+        ),
+        (|open| open.bgp_id = id("192.0.2.1"), "2/3"),
+    ];
+    for (change, code) in cases {
+        let mut lab = Lab::dialled("192.0.2.1");
+        lab.told();
+        let mut open = open("192.0.2.2");
+        change(&mut open);
+        lab.event(Event::BgpOpen(OURS, open));
+        let told = lab.told();
+        if code.is_empty() {
+            assert_eq!(told, ["KEEPALIVE on ours"]);
+        } else {
+            assert_eq!(told[0], format!("NOTIFICATION {code} on ours"));
+        }
+    }
+}
+
+#[test]
+fn a_peer_without_a_common_family_is_told_which_we_want() {
+    let mut settings = settings();
+    settings.families = [Family::Ipv6].into();
+    let mut lab = Lab::with(settings, "192.0.2.1");
+    lab.event(Event::ManualStart);
+    lab.event(Event::TcpCrAcked(OURS, local()));
+    lab.told();
+    let mut open = open("192.0.2.2");
+    open.capabilities
+        .retain(|c| !matches!(c, Capability::Multiprotocol { .. }));
+    lab.event(Event::BgpOpen(OURS, open));
+    assert_eq!(lab.told()[0], "NOTIFICATION 2/7 on ours");
+    assert_eq!(
+        lab.session.down().to_string(),
+        "the peer does not speak IPv6"
+    );
+}
+
+#[test]
+fn failed_dials_are_repeated_ever_more_slowly_up_to_5_s() {
+    let mut lab = Lab::new("192.0.2.1");
+    lab.event(Event::ManualStart);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        lab.event(Event::TcpConnectionFails(lab.dialled, Failure::Refused));
+        let failed = lab.now;
+        while lab.session.state() != State::Connect {
+            lab.pass(Duration::from_millis(10));
+        }
+        waits.push(lab.now - failed);
+    }
+    assert_eq!(waits[0], Duration::ZERO);
+    assert!(waits.is_sorted_by(|a, b| a.mul_f32(0.7) < *b), "{waits:?}");
+    assert!(waits[7] > Duration::from_millis(3700) && waits[7] <= Duration::from_secs(5));
+}
+
+#[test]
+fn a_dial_without_answer_is_given_up_after_5_s() {
+    let mut lab = Lab::new("192.0.2.1");
+    lab.event(Event::ManualStart);
+    lab.told();
+    lab.pass(Duration::from_secs(5));
+    assert_eq!(lab.told(), ["close ours", "dial"]);
+    assert_eq!(lab.session.down(), &Down::Dial(Failure::TimedOut));
+}
+
+#[test]
+fn an_attempt_that_was_given_up_and_connects_after_all_is_closed() {
+    let mut lab = Lab::new("192.0.2.1");
+    lab.event(Event::ManualStart);
+    lab.pass(Duration::from_secs(5));
+    lab.told();
+    lab.event(Event::TcpCrAcked(OURS, local()));
+    assert_eq!(lab.told(), ["close ours"]);
+}
+
+#[test]
+fn stopping_says_why() {
+    let mut lab = Lab::established("192.0.2.1");
+    lab.told();
+    lab.event(Event::ManualStop(
+        Cease::AdministrativeShutdown,
+        Down::Stopped,
+    ));
+    assert_eq!(
+        lab.told(),
+        ["NOTIFICATION 6/2 on ours", "close ours", "down"]
+    );
+    assert_eq!(lab.session.state(), State::Idle);
+    assert_eq!(lab.session.poll_timeout(), None);
+    lab.event(Event::TcpConnectionConfirmed(THEIRS, local()));
+    assert_eq!(lab.told(), ["close theirs"]);
+}
+
+fn id(text: &str) -> BgpId {
+    BgpId(text.parse().unwrap())
+}
+
+fn local() -> IpAddr {
+    "192.0.2.1".parse().unwrap()
+}
+
+/// An OPEN of the peer.
+fn open(bgp_id: &str) -> Open {
+    Open::new(
+        Asn(64512),
+        HoldTime::default(),
+        id(bgp_id),
+        &Family::ALL.into(),
+    )
+}
+
+fn settings() -> PeerSettings {
+    PeerSettings::new("192.0.2.2".parse().unwrap(), Asn(64512))
+}
+
+fn name(id: ConnectionId) -> &'static str {
+    if is_accepted(id) { "theirs" } else { "ours" }
+}
+
+/// A session and its clock.
+struct Lab {
+    session: Session,
+    now: Instant,
+    dials: u64,
+    dialled: ConnectionId,
+    told: Vec<String>,
+    /// Whether the peer takes in what is sent.
+    reads: bool,
+}
+
+impl Lab {
+    fn new(bgp_id: &str) -> Self {
+        Self::with(settings(), bgp_id)
+    }
+
+    fn with(settings: PeerSettings, bgp_id: &str) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "some moment to count from")]
+        let now = Instant::now();
+        Self {
+            session: Session::new(settings, Asn(64512), id(bgp_id), 1, now),
+            now,
+            dials: 0,
+            dialled: OURS,
+            told: Vec::new(),
+            reads: true,
+        }
+    }
+
+    fn dialled(bgp_id: &str) -> Self {
+        let mut lab = Self::new(bgp_id);
+        lab.event(Event::ManualStart);
+        lab.event(Event::TcpCrAcked(OURS, local()));
+        lab
+    }
+
+    /// Both sides have dialled, no OPEN has come.
+    fn colliding(bgp_id: &str) -> Self {
+        let mut lab = Self::new(bgp_id);
+        lab.collide();
+        lab
+    }
+
+    fn collide(&mut self) {
+        self.event(Event::ManualStart);
+        self.event(Event::TcpCrAcked(OURS, local()));
+        self.event(Event::TcpConnectionConfirmed(THEIRS, local()));
+        self.told();
+    }
+
+    fn established(bgp_id: &str) -> Self {
+        let mut lab = Self::dialled(bgp_id);
+        lab.event(Event::BgpOpen(OURS, open("192.0.2.2")));
+        lab.event(Event::KeepAliveMsg(OURS));
+        lab
+    }
+
+    fn event(&mut self, event: Event) {
+        self.session.handle_event(event, self.now);
+        self.act();
+    }
+
+    /// Time passes, timers run out.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.session.poll_timeout().filter(|at| *at <= end) {
+            self.now = at.max(self.now);
+            self.act();
+        }
+        self.now = end;
+    }
+
+    /// The peer stops reading after this much of an UPDATE.
+    fn stop_reading(&mut self) {
+        self.reads = false;
+        self.session.send_update(vec![0; 1000], self.now);
+        self.act();
+    }
+
+    /// Begins the wait for the next KEEPALIVE anew.
+    fn restart_keepalive(&mut self) {
+        let now = self.now;
+        let Session {
+            connections,
+            jitter,
+            ..
+        } = &mut self.session;
+        connections[0].restart_keepalive(jitter, now);
+    }
+
+    /// Lets due timers run out and does what the session wants.
+    fn act(&mut self) {
+        loop {
+            if self.session.poll_timeout().is_some_and(|at| at <= self.now) {
+                self.session.handle_timeout(self.now);
+            }
+            let Some(action) = self.session.poll_action() else {
+                return;
+            };
+            let told = match action {
+                Action::Dial => {
+                    self.dialled = ConnectionId::Dialled(self.dials);
+                    self.dials += 1;
+                    self.session.dialling(self.dialled, self.now);
+                    "dial".to_owned()
+                }
+                Action::Send(id, octets) => {
+                    if self.reads {
+                        let event = Event::Sent(id, octets.len());
+                        self.session.handle_event(event, self.now);
+                    }
+                    format!("{} on {}", message(&octets), name(id))
+                }
+                Action::Close(id) => format!("close {}", name(id)),
+                Action::Up(id) => format!("up on {}", name(id)),
+                Action::Down => "down".to_owned(),
+            };
+            self.told.push(told);
+        }
+    }
+
+    fn told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.told)
+    }
+}
+
+fn message(mut octets: &[u8]) -> String {
+    let Ok(Some(frame)) = take_frame(&mut octets) else {
+        return "octets".to_owned();
+    };
+    match frame.kind {
+        MessageType::Open => "OPEN".to_owned(),
+        MessageType::Keepalive => "KEEPALIVE".to_owned(),
+        MessageType::Notification => format!("NOTIFICATION {}/{}", frame.body[0], frame.body[1]),
+        MessageType::Update => "UPDATE".to_owned(),
+        MessageType::RouteRefresh => "ROUTE-REFRESH".to_owned(),
+    }
+}

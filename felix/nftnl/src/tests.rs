@@ -5,6 +5,8 @@ mod conntrack;
 mod errors;
 mod events;
 mod listing;
+mod mutation;
+mod oracle;
 mod roundtrip;
 mod scratch;
 mod tables;

@@ -160,20 +160,18 @@ fn take_stock(journal: &Journal) -> anyhow::Result<(Vec<Record>, Vec<PodLink>)> 
         .collect();
     let (mut records, mut links) = (Vec::new(), Vec::new());
     for record in journal.records()? {
-        match there.remove(&record.link) {
-            Some(index) => {
-                links.push(PodLink {
-                    name: record.link.clone(),
-                    index,
-                    pod_mac: names::pod_mac(&record.attachment),
-                    addresses: record.addresses.clone(),
-                });
-                records.push(record);
-            }
-            None => {
-                tracing::info!(pod = %record.pod, link = record.link, "an attachment has lost its link and is forgotten");
-                journal.remove(&record.attachment)?;
-            }
+        if let Some(index) = there.remove(&record.link) {
+            links.push(PodLink {
+                name: record.link.clone(),
+                index,
+                pod_mac: names::pod_mac(&record.attachment),
+                addresses: record.addresses.clone(),
+            });
+            records.push(record);
+        } else {
+            let (pod, link) = (&record.pod, &record.link);
+            tracing::info!(%pod, link, "an attachment has lost its link and is forgotten");
+            journal.remove(&record.attachment)?;
         }
     }
     for name in there.into_keys() {

@@ -152,7 +152,7 @@ fn serve(
                 )),
             };
             let answer = match added {
-                Ok(attached) => Answer::Attached(Attached { dns, ..attached }),
+                Ok(result) => Answer::Attached(Attached { dns, ..result }),
                 Err(refusal) => {
                     tracing::warn!(error = %refusal, "a pod was not attached");
                     Answer::Refused(refusal)

@@ -31,13 +31,13 @@ mod connect;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// How long the stream may be silent: the controller gives signs of life much more often.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often to report when nothing happens.
 const REPORT: Duration = Duration::from_secs(30);
 /// Least time between two reports that only tell of counters and progress.
-const REPORT_PAUSE: Duration = Duration::from_millis(200);
+const REPORT_PAUSE: Duration = Duration::from_millis(50);
 /// How long until a refused claim is made again.
 const CLAIM_AGAIN: Duration = Duration::from_secs(5);
 
@@ -259,7 +259,7 @@ impl Talk {
                         return;
                     }
                 }
-                std::future::pending().await
+                std::future::pending::<()>().await;
             };
             let something_changed = async {
                 tokio::time::sleep(REPORT_PAUSE).await;

@@ -1,5 +1,8 @@
 use super::*;
 
+/// Names and values; of several values of a name the last counts.
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"margay","type":"margay-cni"}"#;
 
 #[test]
@@ -32,7 +35,7 @@ fn an_add_is_read_with_its_pod_and_the_usual_places() {
 #[test]
 fn what_is_missing_or_unusable_is_refused_with_its_code_and_its_name() {
     let config = |version: &str| CONFIG.replace("1.1.0", version);
-    let cases: [(&[(&str, &str)], String, Code, &str); 14] = [
+    let cases: [(Variables, String, Code, &str); 14] = [
         (
             &[("CNI_COMMAND", "")],
             config("1.1.0"),

@@ -14,7 +14,7 @@ fn a_node_announces_its_blocks_and_what_lies_outside_of_them() {
     assert_eq!(announced, ["10.1.0.0/26", "10.9.9.9/32"]);
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
     assert_eq!(listen, ["192.0.2.1:1179", "[2001:db8::1]:1179"]);
-    let peer = &speaker.peers[&"mesh-n2".into()];
+    let peer = &speaker.peers["mesh-n2"];
     assert_eq!(peer.source, Some("192.0.2.1".parse().unwrap()));
     assert_eq!((peer.port, peer.hold_time.as_secs()), (1179, 30));
 }

@@ -8,11 +8,14 @@ fn a_value_is_read_back_and_leaves_nothing_beside() {
     put_json(&path, &vec![1_u8, 2]).unwrap();
     put_json(&path, &vec![3_u8]).unwrap();
     assert_eq!(get_json(&path).unwrap(), Some(vec![3_u8]));
-    assert_eq!(json_files(folder.path()).unwrap(), [path.clone()]);
+    assert_eq!(
+        json_files(folder.path()).unwrap(),
+        std::slice::from_ref(&path)
+    );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     remove(&path).unwrap();
     remove(&path).unwrap();
-    assert_eq!(json_files(folder.path()).unwrap(), [PathBuf::new(); 0]);
+    assert!(json_files(folder.path()).unwrap().is_empty());
 }
 
 #[test]

@@ -16,9 +16,9 @@ fn a_pod_gets_an_address_of_each_family_of_the_usable_pools() {
 fn addresses_of_the_pod_object_are_used_exactly() {
     let mut pods = pods();
     let mut endpoints = known("");
-    endpoints
-        .values_mut()
-        .for_each(|endpoint| endpoint.addresses = ips(&["192.0.2.77"]));
+    for endpoint in endpoints.values_mut() {
+        endpoint.addresses = ips(&["192.0.2.77"]);
+    }
     let record = admitted(admit(&mut pods, "c1", "", &endpoints, None));
     assert_eq!(record.addresses, ips(&["192.0.2.77"]));
     pods.complete(&record.attachment);
@@ -32,7 +32,7 @@ fn what_is_missing_is_waited_for_and_nothing_is_held_back() {
     let id = PodId::new("web", "front");
     let wait = |admission| match admission {
         Admission::Wait(wait) => wait,
-        other => panic!("{other:?}"),
+        other @ (Admission::Admitted(_) | Admission::Replace(_)) => panic!("{other:?}"),
     };
     assert_eq!(
         wait(admit(&mut pods, "c1", "", &BTreeMap::new(), None)),
@@ -150,7 +150,7 @@ fn admit(
 fn admitted(admission: Admission) -> Record {
     match admission {
         Admission::Admitted(record) => record,
-        other => panic!("{other:?}"),
+        other @ (Admission::Replace(_) | Admission::Wait(_)) => panic!("{other:?}"),
     }
 }
 

@@ -40,7 +40,7 @@ fn a_default_deny_names_every_policy_and_how_far_each_rule_missed() {
             port misses: TCP 5432 is not TCP 22
       NetworkPolicy shop/db (2 rules)
         [0] from pods app=web in namespace shop; TCP `sql`
-            client misses: namespace watch is not shop; pod label app is `probe`, wanted app=web
+            client misses: namespace watch is not shop; pod label app is `probe`, not `web`
             port matches
         [1] from all pods in namespaces team=ops; TCP 9187  <- closest
             client matches

@@ -42,7 +42,7 @@ fn each_rule_says_what_it_wants_and_what_is_in_the_way() {
                     "from pods app=web in namespace shop",
                     &[
                         "namespace watch is not shop",
-                        "pod label app is `probe`, wanted app=web",
+                        "pod label app is `probe`, not `web`",
                     ]
                 ),
                 port: check(
@@ -82,10 +82,46 @@ fn the_peer_that_comes_closest_speaks_for_all_of_a_rule() {
         trial.peer,
         check(
             "from pods app=web, tier=front in namespace shop, or pods app=x in namespace watch",
-            &["pod label app is `probe`, wanted app=x"]
+            &["pod label app is `probe`, not `x`"]
         )
     );
     assert_eq!(trial.port, check("no port", &["TCP 80 is not no port"]));
+}
+
+#[test]
+fn every_requirement_that_fails_is_told() {
+    let values = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+    let wanted = [
+        Requirement::In("app".into(), values(&["a", "b"])),
+        Requirement::In("zone".into(), values(&["x"])),
+        Requirement::NotIn("app".into(), values(&["probe", "z"])),
+        Requirement::NotIn("zone".into(), values(&["x"])),
+        Requirement::Exists("zone".into()),
+        Requirement::DoesNotExist("app".into()),
+    ];
+    let selector = PodSelector {
+        namespaces: NamespaceScope::Named("watch".into()),
+        pods: LabelSelector {
+            requirements: wanted.into(),
+        },
+    };
+    let cluster = cluster(vec![rule(vec![PeerSelector::Pods(selector)], Vec::new())]);
+    let explanation = Evaluator::new(&cluster)
+        .explain(&flow("watch/probe", 80))
+        .unwrap();
+    assert_eq!(
+        explanation.ingress[0].rules[0].peer,
+        check(
+            "from pods app in (a, b), zone=x, app notin (probe, z), zone!=x, zone, !app in namespace watch",
+            &[
+                "pod label app is `probe`, none of (a, b)",
+                "pod label zone is absent, not `x`",
+                "pod label app is `probe`, which is excluded",
+                "pod label zone is absent",
+                "pod label app is `probe`, but must be absent",
+            ]
+        )
+    );
 }
 
 #[test]

@@ -84,16 +84,27 @@ pub(super) fn unselected(
 
 fn failed(what: &str, selector: &LabelSelector, labels: &Labels) -> Vec<String> {
     let failed = |wanted: &&Requirement| requirement_holds(wanted, labels) != Selected::Yes;
-    let word = |wanted: &Requirement| match wanted {
-        Requirement::Unusable(reason) => format!("{what}: {reason}"),
-        Requirement::In(key, _)
-        | Requirement::NotIn(key, _)
-        | Requirement::Exists(key)
-        | Requirement::DoesNotExist(key) => {
-            let has = labels
+    let word = |wanted: &Requirement| {
+        let has = |key: &String| {
+            labels
                 .get(key)
-                .map_or("absent".to_owned(), |value| format!("`{value}`"));
-            format!("{what} {key} is {has}, wanted {}", requirement(wanted))
+                .map_or("absent".to_owned(), |value| format!("`{value}`"))
+        };
+        match wanted {
+            Requirement::In(key, values) if values.len() == 1 => {
+                format!("{what} {key} is {}, not `{}`", has(key), join(values))
+            }
+            Requirement::In(key, values) => {
+                format!("{what} {key} is {}, none of ({})", has(key), join(values))
+            }
+            Requirement::NotIn(key, _) => {
+                format!("{what} {key} is {}, which is excluded", has(key))
+            }
+            Requirement::Exists(key) => format!("{what} {key} is absent"),
+            Requirement::DoesNotExist(key) => {
+                format!("{what} {key} is {}, but must be absent", has(key))
+            }
+            Requirement::Unusable(reason) => format!("{what}: {reason}"),
         }
     };
     selector

@@ -1,5 +1,7 @@
 //! felix itself: whether it answers, and what it says is wrong.
 
+use std::collections::BTreeSet;
+
 use margay_sync::status::{Link, NodeStatus};
 
 use super::finding::{Finding, failure, warning};
@@ -50,18 +52,20 @@ fn judge(status: &NodeStatus) -> Vec<Finding> {
         ));
     }
     if !status.drift.is_empty() {
-        let who = list(
-            status
-                .drift
-                .iter()
-                .map(|drift| drift.by.as_str())
-                .filter(|by| !by.is_empty())
-                .collect::<std::collections::BTreeSet<_>>(),
-            ", ",
-        );
+        let known: BTreeSet<&str> = status
+            .drift
+            .iter()
+            .map(|drift| drift.by.as_str())
+            .filter(|by| !by.is_empty())
+            .collect();
+        let who = if known.is_empty() {
+            "nobody known".to_owned()
+        } else {
+            list(known, ", ")
+        };
         findings.push(warning(
             "MGY-D063",
-            format!("{} of what others changed of ours; by: {who}", count(status.drift.len(), "repair")),
+            format!("{} of what others changed of ours (by {who})", count(status.drift.len(), "repair")),
             "until felix put it back, packets may have passed or been lost that should not",
             "see `margayctl drift`, and keep that program away from table `inet margay`, links `mgy*` and our routes",
         ));

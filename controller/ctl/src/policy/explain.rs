@@ -310,16 +310,13 @@ fn render_direction(text: &mut String, judgement: &Judgement, tried: &[Tried]) {
             }
         }
         Reason::EndOfTier { tier, policies } => {
-            let isolated = if policies.len() == 1 {
-                "one policy".to_owned()
-            } else {
-                format!("{} policies", policies.len())
+            let isolated = match policies.len() {
+                1 => "one policy isolates the pod, and none of its rules matches".to_owned(),
+                number => {
+                    format!("{number} policies isolate the pod, and none of their rules matches")
+                }
             };
-            let _ = writeln!(
-                text,
-                ", because {isolated} of tier {tier} isolate{} the pod, and no rule of them matches:",
-                if policies.len() == 1 { "s" } else { "" }
-            );
+            let _ = writeln!(text, ", because {isolated} (tier {tier}):");
             render_misses(text, *direction, tried);
         }
         Reason::Passed => {

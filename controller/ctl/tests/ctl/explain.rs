@@ -33,7 +33,7 @@ fn a_default_deny_names_every_policy_and_how_far_each_rule_missed() {
 
     egress of watch/probe: allow, because no policy selects the pod for egress
 
-    ingress of shop/db: deny, because 2 policies of tier default isolate the pod, and no rule of them matches:
+    ingress of shop/db: deny, because 2 policies isolate the pod, and none of their rules matches (tier default):
       NetworkPolicy shop/backup (1 rule)
         [0] from 203.0.113.0/24 except 203.0.113.64/26; TCP 22
             client misses: 10.244.0.66 is not in 203.0.113.0/24
@@ -77,7 +77,7 @@ fn an_address_outside_the_cluster_is_no_pod() {
       from  203.0.113.70, outside the cluster: no selector takes it
       to    pod shop/db (10.244.0.65 on node n2; labels app=db; labels of its namespace team=shop)
 
-    ingress of shop/db: deny, because 2 policies of tier default isolate the pod, and no rule of them matches:
+    ingress of shop/db: deny, because 2 policies isolate the pod, and none of their rules matches (tier default):
       NetworkPolicy shop/backup (1 rule)
         [0] from 203.0.113.0/24 except 203.0.113.64/26; TCP 22  <- closest
             client misses: 203.0.113.70 is in the exception 203.0.113.64/26

@@ -291,17 +291,19 @@ impl Talk {
             let wants = view.borrow_and_update().wants.clone();
             let mut refused = false;
             for family in wants {
-                let input = match self.claim(family).await {
-                    Ok(claimed) => Input::Claimed(claimed.block),
+                match self.claim(family).await {
+                    Ok(BlockClaimed { block }) => {
+                        self.tell(Input::Claimed(block)).await?;
+                        // What is wanted counts again once the core has this one.
+                        let counted = view.wait_for(|view| view.blocks.contains_key(&block));
+                        counted.await?;
+                    }
                     Err(error) => {
                         refused = true;
-                        Input::ClaimFailed(family, format!("{error:#}"))
+                        self.tell(Input::ClaimFailed(family, format!("{error:#}")))
+                            .await?;
                     }
-                };
-                self.core
-                    .send(input)
-                    .await
-                    .map_err(|_| anyhow::anyhow!("felix is ending"))?;
+                }
             }
             if refused {
                 tokio::time::sleep(CLAIM_AGAIN).await;
@@ -309,6 +311,11 @@ impl Talk {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    async fn tell(&self, input: Input) -> anyhow::Result<()> {
+        let told = self.core.send(input).await;
+        told.map_err(|_| anyhow::anyhow!("felix is ending"))
     }
 
     async fn claim(&self, family: Family) -> anyhow::Result<BlockClaimed> {

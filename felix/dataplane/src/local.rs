@@ -39,6 +39,11 @@ pub struct Nat {
     pub pools: BTreeSet<IpNet>,
 }
 
+/// Tiers that a rule list may have: the kernel allows 15 chains below a base chain, and a connection
+/// may pass `known`, `judge`, the tiers of its egress list, `server`, those of its ingress list, and
+/// `stamp`.
+pub const MAX_TIERS: usize = 5;
+
 /// How connections of an address are judged, in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -81,8 +86,10 @@ pub(crate) fn sides(policy: &NodePolicy, pod: &PodId) -> Sides {
     let side = |list: Option<RuleListId>, direction| match list {
         None => Side::Open,
         Some(id) => match policy.rule_lists.get(&id) {
-            Some(list) if list.direction == direction => Side::List(id),
-            // A list that nobody sent, or one of the other direction.
+            Some(list) if list.direction == direction && list.tiers.len() <= MAX_TIERS => {
+                Side::List(id)
+            }
+            // A list that nobody sent, one of the other direction, or one that the kernel would refuse.
             Some(_) | None => Side::Closed,
         },
     };

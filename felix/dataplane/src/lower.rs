@@ -16,7 +16,8 @@ pub(crate) mod class;
 /// The ruleset that enforces `policy` on this node.
 ///
 /// A pod that is attached but that `policy` does not know is cut off. A rule that names a set that
-/// `policy` does not have matches nothing; an endpoint with a list that it does not have is cut off.
+/// `policy` does not have matches nothing; an endpoint with a list that it does not have, or that
+/// has more than [`MAX_TIERS`](crate::local::MAX_TIERS), is cut off in that direction.
 pub fn lower(policy: &NodePolicy, local: &Local) -> Ruleset {
     let Local {
         attachments,
@@ -187,3 +188,6 @@ fn insert(ruleset: &mut Ruleset, set: &str, key: Key, verdict: Option<Verdict>) 
         .expect("the base has every fixed set");
     set.elements.insert(key, verdict);
 }
+
+#[cfg(test)]
+mod tests;

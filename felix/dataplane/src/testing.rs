@@ -125,7 +125,7 @@ fn list(direction: Direction) -> impl Strategy<Value = RuleList> {
         })
 }
 
-fn origin(direction: Direction, rule: usize) -> Origin {
+pub(crate) fn origin(direction: Direction, rule: usize) -> Origin {
     let policy = PolicyId {
         name: "p".into(),
         namespace: "ns".into(),
@@ -284,6 +284,48 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
         }
         state
     })
+}
+
+/// An endpoint with these lists.
+pub(crate) fn endpoint(ingress: Option<u128>, egress: Option<u128>) -> Endpoint {
+    Endpoint {
+        uid: String::new(),
+        addresses: [].into(),
+        ingress: ingress.map(RuleListId),
+        egress: egress.map(RuleListId),
+    }
+}
+
+/// Gives a pod a link.
+pub(crate) fn attach(local: &mut Local, pod: &PodId, link: &str, addresses: &[&str]) {
+    let addresses = self::addresses(addresses).into_iter().collect();
+    let attachment = Attachment {
+        link: link.to_owned(),
+        addresses,
+    };
+    local.attachments.insert(pod.clone(), attachment);
+}
+
+/// The first packet of a TCP connection to port 80, forwarded from a link and address to another.
+pub(crate) fn first_packet(client: (&str, &str), server: (&str, &str)) -> Packet {
+    let address = |text: &str| text.parse().unwrap();
+    Packet {
+        hook: HookPoint::Forward,
+        in_link: Some(client.0.to_owned()),
+        out_link: Some(server.0.to_owned()),
+        source: address(client.1),
+        destination: address(server.1),
+        protocol: 6,
+        icmp_type: None,
+        connection: Some(Connection {
+            state: CtState::New,
+            direction: CtDirection::Original,
+            client: address(client.1),
+            server: address(server.1),
+            server_port: 80,
+            mark: 0,
+        }),
+    }
 }
 
 /// A packet of an established connection, without a mark.

@@ -195,6 +195,8 @@ fn apply(turn: &Turn, sets: &mut std::collections::BTreeMap<String, Set>) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
     fn a_turn_is_the_difference_of_the_sets_and_a_restart_finds_the_same_epochs(
         start in prop_oneof![1..=5u16, 2040..=2050u16, 4085..=4095u16],

@@ -15,6 +15,8 @@ fn perform(planner: &mut Planner, step: &Step) -> Plan {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn each_change_gives_what_lowering_all_anew_and_comparing_gives(
         start in state(),

@@ -11,7 +11,7 @@ use margay_policy::node_policy::{
 
 use super::*;
 use crate::epochs::Touched;
-use crate::local::{Attachment, Local, Nat};
+use crate::local::{Attachment, Local, MAX_TIERS, Nat};
 use crate::lower::lower;
 
 #[test]
@@ -167,6 +167,32 @@ fn tiers_with_deny_and_pass() {
 }
 
 #[test]
+fn the_kernel_takes_as_many_tiers_as_we_let_in() {
+    let mut policy = NodePolicy::default();
+    let lists = [(1, Direction::Ingress), (2, Direction::Egress)];
+    for (id, direction) in lists {
+        let list = RuleList {
+            direction,
+            tiers: vec![
+                TierRules {
+                    name: "t".to_owned(),
+                    rules: Vec::new(),
+                    end: TierEnd::NextTier,
+                };
+                MAX_TIERS
+            ],
+        };
+        policy.rule_lists.insert(RuleListId(id), list);
+    }
+    put_endpoint(&mut policy, "shop/web", Some(1), Some(2));
+    let mut local = Local::default();
+    attach(&mut local, "shop/web", "mgy0a", &["10.244.0.5"]);
+    let text = render(&lower(&policy, &local));
+    assert!(text.contains(&format!("-{}", MAX_TIERS - 1)), "not closed");
+    nft(&["--file", "-"], &text);
+}
+
+#[test]
 fn comments_hold_nothing_that_nft_could_misread() {
     let rule = Rule {
         matches: Vec::new(),
@@ -190,17 +216,21 @@ fn golden(name: &str, policy: &NodePolicy, local: &Local) {
             "nft could say: {line}"
         );
     }
+    nft(&["--check", "--file", "-"], &text);
+}
+
+/// Has nft read a ruleset in a network namespace of its own.
+fn nft(arguments: &[&str], text: &str) {
     let mut nft = Command::new("unshare")
-        .args(["--net", "nft", "--check", "--file", "-"])
+        .args(["--net", "nft"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("unshare and nft are installed");
-    nft.stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
+    let mut input = nft.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
     let output = nft.wait_with_output().unwrap();
     assert!(
         output.status.success(),

@@ -64,18 +64,6 @@ impl ServiceDefinition {
         labels: Option<&Labels>,
         owned: &BTreeSet<IpAddr>,
     ) -> BTreeSet<Service> {
-        let ports: Vec<&ContainerPort> = pod
-            .ports
-            .iter()
-            .filter(|port| {
-                self.names
-                    .iter()
-                    .any(|(protocol, name)| names(port, *protocol, name))
-            })
-            .collect();
-        if ports.is_empty() {
-            return BTreeSet::new();
-        }
         let (whole, blocks): (bool, &[IpNet]) = match &self.peers {
             ServicePeers::Any => (true, &[]),
             ServicePeers::Of { selectors, blocks } => {
@@ -85,17 +73,24 @@ impl ServiceDefinition {
                 (selectors.iter().any(taken), blocks)
             }
         };
-        let addresses = owned
-            .iter()
-            .filter(|address| whole || blocks.iter().any(|block| block.contains(*address)));
+        let has = |address: &&IpAddr| whole || blocks::contains(blocks, **address);
+        let mut addresses = owned.iter().filter(has).peekable();
+        if addresses.peek().is_none() {
+            return BTreeSet::new();
+        }
+        let named = |port: &&ContainerPort| {
+            self.names
+                .iter()
+                .any(|(protocol, name)| names(port, *protocol, name))
+        };
+        let ports: Vec<&ContainerPort> = pod.ports.iter().filter(named).collect();
+        let member = |address: &IpAddr, port: &ContainerPort| Service {
+            address: *address,
+            protocol: port.protocol,
+            port: port.number,
+        };
         addresses
-            .flat_map(|address| {
-                ports.iter().map(|port| Service {
-                    address: *address,
-                    protocol: port.protocol,
-                    port: port.number,
-                })
-            })
+            .flat_map(|address| ports.iter().map(move |port| member(address, port)))
             .collect()
     }
 }

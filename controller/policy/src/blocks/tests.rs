@@ -1,5 +1,3 @@
-use std::net::IpAddr;
-
 use super::*;
 
 fn blocks(text: &str) -> Vec<IpNet> {
@@ -58,4 +56,32 @@ fn neighbours_and_nested_blocks_are_merged() {
         )),
         blocks("10.0.0.0/24 fd00::/48")
     );
+}
+
+#[test]
+fn an_address_is_found_in_the_block_that_has_it() {
+    let blocks = blocks("10.0.0.0/30 10.0.0.8/29 10.1.0.0/16 fd00::/64 fd00:0:0:2::/64");
+    let found = |text: &str| contains(&blocks, text.parse().unwrap());
+    for inside in [
+        "10.0.0.0",
+        "10.0.0.3",
+        "10.0.0.8",
+        "10.1.255.255",
+        "fd00::1",
+        "fd00:0:0:2:ffff::",
+    ] {
+        assert!(found(inside), "{inside}");
+    }
+    for outside in [
+        "9.0.0.0",
+        "10.0.0.4",
+        "10.0.0.16",
+        "10.2.0.0",
+        "255.255.255.255",
+        "::",
+        "fd00:0:0:1::",
+        "ffff::",
+    ] {
+        assert!(!found(outside), "{outside}");
+    }
 }

@@ -41,7 +41,7 @@ struct Cli {
 /// Options of every subcommand.
 #[derive(Args)]
 struct Common {
-    /// Folder of the sockets [default: the only lab under /run/margay-lab, else /run/margay]
+    /// Folder of the sockets [default: the lab under /run/margay-lab, else /run/margay]
     #[arg(long, global = true, env = "MARGAY_RUN", value_name = "DIR")]
     run: Option<PathBuf>,
     /// Tables for people, or JSON or YAML for programs

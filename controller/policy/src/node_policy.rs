@@ -33,13 +33,17 @@ impl NodePolicy {
         match change {
             PolicyChange::PatchAddressSet { id, add, remove } => {
                 let members = self.address_sets.entry(*id).or_default();
-                members.retain(|member| !remove.contains(member));
+                for member in remove {
+                    members.remove(member);
+                }
                 members.extend(add);
             }
             PolicyChange::DeleteAddressSet { id } => drop(self.address_sets.remove(id)),
             PolicyChange::PatchServiceSet { id, add, remove } => {
                 let members = self.service_sets.entry(*id).or_default();
-                members.retain(|member| !remove.contains(member));
+                for member in remove {
+                    members.remove(member);
+                }
                 members.extend(add);
             }
             PolicyChange::DeleteServiceSet { id } => drop(self.service_sets.remove(id)),

@@ -1,0 +1,14 @@
+//! The controller as its clients see it: in-process, over loopback.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod blocks;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod pages;
+#[cfg(test)]
+mod reports;
+#[cfg(test)]
+mod stream;

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod convert;
+pub mod generate;
 pub mod load;
 mod names;
 pub mod probe;

@@ -44,9 +44,11 @@ fn differences(folder: &Path) -> (usize, Vec<String>) {
     (probes.len(), differences)
 }
 
-#[test]
-fn the_evaluator_agrees_with_every_expected_verdict() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/worlds/np");
+/// Counts the probes of all worlds in a folder of `tests/worlds`, all of which must agree.
+fn check(folder: &str) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/worlds")
+        .join(folder);
     let mut count = 0;
     let mut all = Vec::new();
     for world in worlds(&folder) {
@@ -54,11 +56,60 @@ fn the_evaluator_agrees_with_every_expected_verdict() {
         count += probes;
         all.extend(differences);
     }
+    let some = &all[..all.len().min(40)];
     assert!(
         all.is_empty(),
         "{} differences:\n{}",
         all.len(),
-        all[..all.len().min(40)].join("\n")
+        some.join("\n")
     );
-    assert_eq!(count, 19_050);
+    count
+}
+
+#[test]
+fn the_evaluator_agrees_with_every_expected_verdict() {
+    assert_eq!(check("np"), 19_050);
+}
+
+#[test]
+fn the_evaluator_agrees_with_the_upstream_truth_tables() {
+    assert_eq!(check("upstream"), 9_936);
+}
+
+#[test]
+fn problems_name_their_place() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/worlds/np/27");
+    let world = read(folder).unwrap();
+    let problem = world
+        .problems
+        .iter()
+        .find(|problem| problem.contains("ipBlock"))
+        .unwrap();
+    assert_eq!(
+        problem,
+        "policies.yaml:39: NetworkPolicy a/np-y11: spec.ingress[0].from[0].ipBlock.cidr: `10.0.0.0` is not a CIDR: it has no prefix length: this peer matches nothing"
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_an_error() {
+    assert_eq!(
+        read("/nonexistent").unwrap_err().to_string(),
+        "cannot read /nonexistent"
+    );
+}
+
+#[test]
+fn only_yaml_and_json_are_documents() {
+    for (name, is) in [
+        ("a.yaml", true),
+        ("b.yml", true),
+        ("c.json", true),
+        (".a.yaml", false),
+        ("a.yaml~", false),
+        ("README.md", false),
+        ("yaml", false),
+    ] {
+        assert_eq!(is_document_file(Path::new(name)), is, "{name}");
+    }
 }

@@ -310,9 +310,8 @@ impl Core {
             self.state.claim_failures.clear();
             self.blocks_changed();
         }
-        if !policy.is_empty() {
-            orders.push(self.nft.submit(nft::Change::Policy(policy)));
-        }
+        // Also when it is empty: the writer works in order, so no revision is realised before an older one.
+        orders.push(self.nft.submit(nft::Change::Policy(policy)));
         self.state.received = Some(revision.clone());
         if let Some(own) = self.own.upgrade() {
             let latency = self.latency.clone();

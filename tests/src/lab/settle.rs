@@ -118,10 +118,9 @@ impl Lab {
             Link::Down { reason } => return Err(format!("{node} has no stream: {reason}")),
         }
         if status.received.is_none() || status.realised != status.received {
-            return Err(format!(
-                "{node} received {:?} and realised {:?}",
-                status.received, status.realised
-            ));
+            let (received, realised) = (&status.received, &status.realised);
+            let log = self.log_tail(&format!("nodes/{node}/felix.log"));
+            return Err(format!("{node} received {received:?} and realised {realised:?}; {log}"));
         }
         Ok(status)
     }

@@ -142,6 +142,7 @@ fn render(nodes: &[Node]) -> String {
                     Paint::Bad.on(format!("{}:", node.name))
                 );
             }
+            (source @ Source::Controller { .. }, _) if source.is_fresh() => {}
             (Source::Controller { age, reason }, _) => {
                 let why = if reason.is_empty() {
                     String::new()
@@ -190,11 +191,11 @@ fn row(node: &Node, name: &str, peer: &PeerStatus) -> [String; 10] {
         announced,
         families,
     } = peer;
-    let paint = match (&node.source, state.as_str()) {
-        (Source::Felix, "Established") => Paint::Good,
-        (Source::Felix, _) => Paint::Bad,
+    let paint = match (node.source.is_fresh(), state.as_str()) {
+        (true, "Established") => Paint::Good,
+        (true, _) => Paint::Bad,
         // It was so when the node reported.
-        (Source::Controller { .. } | Source::Nobody { .. }, _) => Paint::Warn,
+        (false, _) => Paint::Warn,
     };
     [
         node.name.clone(),

@@ -49,6 +49,20 @@ pub(crate) enum Source {
     },
 }
 
+/// A felix that is well reports more often than this, in seconds.
+const FRESH: u64 = 60;
+
+impl Source {
+    /// Whether it is as good as asking now: from a node that has no socket here and reported lately.
+    pub(crate) fn is_fresh(&self) -> bool {
+        match self {
+            Self::Felix => true,
+            Self::Controller { age, reason } => *age < FRESH && reason.is_empty(),
+            Self::Nobody { .. } => false,
+        }
+    }
+}
+
 /// All nodes, or one, and why the controller could not be asked if so.
 pub(crate) struct Nodes {
     /// By name.

@@ -107,6 +107,7 @@ fn default_dir() -> anyhow::Result<PathBuf> {
         [lab] => Ok(lab.clone()),
         // Labs of tests come and go beside it.
         labs if labs.contains(&Path::new(LABS).join(USUAL)) => Ok(Path::new(LABS).join(USUAL)),
+        _ if Path::new(MACHINE).exists() => Ok(PathBuf::from(MACHINE)),
         several => Err(Misuse(format!(
             "there are several labs: choose one by --run {}",
             list(several.iter().map(|dir| dir.display()), " or --run ")

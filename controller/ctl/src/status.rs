@@ -112,6 +112,7 @@ fn row(node: &Node, status: &NodeStatus) -> [String; 7] {
         (Source::Felix, Link::Up) => Paint::Good.on("up"),
         (Source::Felix, Link::Down { .. }) => Paint::Bad.on("down"),
         (Source::Felix, Link::Unknown) => Paint::Warn.on("not tried yet"),
+        (source @ Source::Controller { .. }, Link::Up) if source.is_fresh() => Paint::Good.on("up"),
         (Source::Controller { age, .. }, _) => Paint::Warn.on(format!("{} ago", duration(*age))),
         (Source::Nobody { .. }, _) => Paint::Bad.on("no answer"),
     };

@@ -79,7 +79,8 @@ fn n1() -> Value {
     })
 }
 
-/// A lab: the controller, n1 with a felix that answers, n2 whose felix is gone.
+/// The controller, n1 with a felix that answers, n2 whose felix is gone, n3 that never reported, and n4
+/// that is another machine and well.
 fn lab() -> TempDir {
     let lab = TempDir::new().unwrap();
     let view = |report: Value, age: Value, stream: Value| {
@@ -106,6 +107,8 @@ fn lab() -> TempDir {
     let mut n2 = n1();
     n2["controller"] = json!({ "state": "down", "reason": "connection refused" });
     n2["realised"] = revision(16);
+    let mut n4 = n1();
+    n4["peers"] = json!({ "mesh-n1": peer("192.0.2.1", "Established", "", "") });
     let up = json!({ "state": "up" });
     let down = json!({ "state": "down", "reason": "closed" });
     serve(
@@ -116,8 +119,8 @@ fn lab() -> TempDir {
             (
                 "/nodes",
                 json!({
-                    "n1": view(n1(), json!(1), up), "n2": view(n2, json!(42), down.clone()),
-                    "n3": view(Value::Null, Value::Null, down),
+                    "n1": view(n1(), json!(1), up.clone()), "n2": view(n2, json!(42), down.clone()),
+                    "n3": view(Value::Null, Value::Null, down), "n4": view(n4, json!(2), up),
                 }),
             ),
             (
@@ -190,6 +193,7 @@ fn status_shows_controller_nodes_and_what_is_wrong() {
     n1    up          revision 17        1     10.244.0.0/26 (2 used) fd00:10:244::/122 (2 used)  1/2  1 repaired
     n2    42s ago     revision 16 of 17  1     10.244.0.0/26 (2 used) fd00:10:244::/122 (2 used)  1/2  1 repaired
     n3    no answer   -                  -     10.244.0.0/26                                      -    -
+    n4    up          revision 17        1     10.244.0.0/26 (2 used) fd00:10:244::/122 (2 used)  1/1  1 repaired
     n1: BGP router (192.0.2.254) is Active: connection refused
     n2: there is no socket LAB/nodes/n2/felix.sock: margay-felix does not run here, or keeps its sockets elsewhere (--run DIR)
     n2: controller: connection refused
@@ -211,6 +215,7 @@ fn a_session_that_is_down_has_its_reason_and_a_hint() {
     n1    router   192.0.2.254  64512  Active       3m12s  2   2    IPv4 IPv6  connection refused
     n2    mesh-n2  192.0.2.2    64512  Established  3m12s  2   2    IPv4 IPv6
     n2    router   192.0.2.254  64512  Active       3m12s  2   2    IPv4 IPv6  connection refused
+    n4    mesh-n1  192.0.2.1    64512  Established  3m12s  2   2    IPv4 IPv6
     n1 router: does a BGP speaker listen there?
     n2: as reported 42s ago: there is no socket LAB/nodes/n2/felix.sock: margay-felix does not run here, or keeps its sockets elsewhere (--run DIR)
     n2 router: does a BGP speaker listen there?

@@ -224,32 +224,8 @@ fn prerouting() -> Vec<Rule> {
         Match::Address(Field::Source(Family::V6), IpNet::V6(net), Test::Is)
     };
     let types = |types: &[u8]| Match::Icmp6Types(types.iter().copied().collect::<BTreeSet<u8>>());
-    let link_local = [NEIGHBOUR_DISCOVERY, MULTICAST_LISTENER].concat();
-    let mut rules = vec![
-        rule(
-            vec![Match::OurLink(Side::In, Test::IsNot)],
-            ACCEPT,
-            "not from a pod",
-        ),
-        rule(
-            vec![
-                Match::Protocol(ICMP6),
-                types(&link_local),
-                from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
-            ],
-            ACCEPT,
-            "neighbour discovery, multicast listeners",
-        ),
-        rule(
-            vec![
-                Match::Protocol(ICMP6),
-                types(&NEIGHBOUR_DISCOVERY),
-                from(Ipv6Addr::UNSPECIFIED, 128),
-            ],
-            ACCEPT,
-            "neighbour discovery before there is an address",
-        ),
-    ];
+    let others = vec![Match::OurLink(Side::In, Test::IsNot)];
+    let mut rules = vec![rule(others, ACCEPT, "not from a pod")];
     for family in Family::BOTH {
         let own = is_in(
             vec![Field::InLink, Field::Source(family)],
@@ -257,6 +233,26 @@ fn prerouting() -> Vec<Rule> {
         );
         rules.push(rule(vec![own], ACCEPT, "the pod's own address"));
     }
+    let link_local = vec![
+        Match::Protocol(ICMP6),
+        types(&[NEIGHBOUR_DISCOVERY, MULTICAST_LISTENER].concat()),
+        from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+    ];
+    rules.push(rule(
+        link_local,
+        ACCEPT,
+        "neighbour discovery, multicast listeners",
+    ));
+    let unspecified = vec![
+        Match::Protocol(ICMP6),
+        types(&NEIGHBOUR_DISCOVERY),
+        from(Ipv6Addr::UNSPECIFIED, 128),
+    ];
+    rules.push(rule(
+        unspecified,
+        ACCEPT,
+        "neighbour discovery before there is an address",
+    ));
     rules.push(rule(Vec::new(), DROP, "spoofed source"));
     rules
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -16,7 +16,9 @@ use crate::settings::{PeerSettings, Settings};
 use crate::status::PeerStatus;
 use crate::types::{PeerName, State};
 use crate::wire::notification::Cease;
-use crate::wire::{MessageType, Notification, Open, PathAttrs, RouteRefresh, Update, take_frame};
+use crate::wire::{
+    MessageType, Notification, Open, PathAttrs, RESTART_TIME, RouteRefresh, Update, take_frame,
+};
 
 mod peer;
 
@@ -146,6 +148,8 @@ pub struct Speaker {
     own_addresses: BTreeSet<IpAddr>,
     interner: Interner,
     jitter: Jitter,
+    /// Until then we count as restarted (RFC 4724 §4.1).
+    fresh_until: Instant,
     dials: u64,
     actions: VecDeque<Action>,
 }
@@ -167,6 +171,7 @@ impl Speaker {
             own_addresses: BTreeSet::new(),
             interner: Interner::default(),
             jitter: Jitter::new(seed),
+            fresh_until: now + Duration::from_secs(RESTART_TIME.into()),
             dials: 0,
             actions: VecDeque::new(),
         };
@@ -182,9 +187,7 @@ impl Speaker {
     /// When [`Speaker::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sessions = self.peers.values();
-        sessions
-            .filter_map(|peer| peer.session.poll_timeout())
-            .min()
+        sessions.filter_map(Peer::poll_timeout).min()
     }
 
     /// Lets timers run out.
@@ -192,12 +195,14 @@ impl Speaker {
         let due: Vec<_> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.session.poll_timeout().is_some_and(|at| at <= now))
+            .filter(|(_, peer)| peer.poll_timeout().is_some_and(|at| at <= now))
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
             if let Some(peer) = self.peers.get_mut(&name) {
                 peer.session.handle_timeout(now);
+                let void = peer.stale_expired(now);
+                self.void(&name, void);
             }
             self.follow(&name, now);
         }
@@ -291,7 +296,7 @@ impl Speaker {
         }
         for (name, settings, unusable) in begin {
             let seed = self.jitter.next();
-            let session = Session::new(settings.clone(), asn, bgp_id, seed, now);
+            let session = Session::new(settings.clone(), asn, bgp_id, self.fresh_until, seed, now);
             let peer = Peer::new(name.clone(), settings, session, unusable);
             self.peers.insert(name.clone(), peer);
             self.start(&name, now);
@@ -320,6 +325,18 @@ impl Speaker {
             peer.session.handle_event(event, now);
         }
         self.follow(name, now);
+        if let Some(peer) = self.peers.get_mut(name) {
+            let void = peer.no_stale();
+            self.void(name, void);
+        }
+    }
+
+    /// Takes routes of a peer out of the table.
+    fn void(&mut self, name: &PeerName, prefixes: BTreeSet<IpNet>) {
+        for prefix in prefixes {
+            let selection = self.rib.remove(&prefix, Some(name));
+            self.selected(prefix, &selection);
+        }
     }
 
     /// Brings own prefixes in the table in line with the settings.
@@ -547,15 +564,13 @@ impl Speaker {
                     self.actions.push_back(Action::Close { connection });
                 }
                 session::Action::Up(_) => {
-                    peer.up(&self.rib);
+                    let void = peer.up(&self.rib, now);
+                    self.void(name, void);
                     self.refresh_addresses();
                 }
-                session::Action::Down => {
-                    peer.down();
-                    for prefix in self.rib.told_by(name) {
-                        let selection = self.rib.remove(&prefix, Some(name));
-                        self.selected(prefix, &selection);
-                    }
+                session::Action::Down(ending) => {
+                    let void = peer.down(ending, self.rib.told_by(name), now);
+                    self.void(name, void);
                     self.refresh_addresses();
                 }
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::jitter::Jitter;
 use crate::settings::HoldTime;
 use crate::types::{BgpId, Family, State};
-use crate::wire::AsWidth;
+use crate::wire::{AsWidth, GracefulRestart};
 
 /// Which TCP stream: who began it, and a number that is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +50,8 @@ pub struct Agreed {
     pub as_width: AsWidth,
     /// The peer's identifier.
     pub bgp_id: BgpId,
+    /// How the peer restarts, if it does so gracefully.
+    pub restart: Option<GracefulRestart>,
 }
 
 /// A timer of a connection that has run out.

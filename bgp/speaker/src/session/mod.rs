@@ -14,8 +14,8 @@ use crate::settings::{Dial, PeerSettings};
 use crate::types::{Asn, BgpId, State};
 use crate::wire::notification::Cease;
 use crate::wire::{
-    AsWidth, HeaderError, Notification, Open, OpenError, PeerKind, UpdateError, afi_safi,
-    encode_keepalive,
+    AsWidth, HeaderError, Notification, Open, OpenError, PeerKind, RestartState, UpdateError,
+    afi_safi, encode_keepalive,
 };
 
 mod connection;
@@ -84,8 +84,17 @@ pub enum Action {
     Close(ConnectionId),
     /// Routes may flow.
     Up(ConnectionId),
-    /// Routes of the peer are void.
-    Down,
+    /// The session is over.
+    Down(Ending),
+}
+
+/// How an established session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// One side said goodbye: the peer's routes are void.
+    Orderly,
+    /// The connection was lost; a peer that restarts gracefully forwards on (RFC 4724 §4.2).
+    Lost,
 }
 
 /// Who dials, and when next.
@@ -107,6 +116,8 @@ pub struct Session {
     bgp_id: BgpId,
     dialler: Dialler,
     connections: Vec<Connection>,
+    /// Until then our OPEN says that we have just started.
+    fresh_until: Instant,
     failures: usize,
     down: Down,
     /// What ended the last established session; kept while attempts to bring it back fail.
@@ -118,14 +129,22 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that has not begun.
-    pub fn new(settings: PeerSettings, asn: Asn, bgp_id: BgpId, seed: u64, now: Instant) -> Self {
+    /// A session that has not begun, of a speaker that counts as restarted until `fresh_until`.
+    pub fn new(
+        settings: PeerSettings,
+        asn: Asn,
+        bgp_id: BgpId,
+        fresh_until: Instant,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         Self {
             settings,
             asn,
             bgp_id,
             dialler: Dialler::Idle,
             connections: Vec::new(),
+            fresh_until,
             failures: 0,
             down: Down::New,
             ended: None,
@@ -388,7 +407,12 @@ impl Session {
             families,
             ..
         } = &self.settings;
-        let open = Open::new(self.asn, *hold_time, self.bgp_id, families).encode();
+        let state = if now < self.fresh_until {
+            RestartState::Restarted
+        } else {
+            RestartState::Running
+        };
+        let open = Open::new(self.asn, *hold_time, self.bgp_id, families, state).encode();
         self.connections.push(Connection::new(id, local, now));
         self.send(id, open, now);
     }
@@ -494,6 +518,7 @@ impl Session {
                 None => AsWidth::Two,
             },
             bgp_id: open.bgp_id,
+            restart: open.graceful_restart().cloned(),
         })
     }
 
@@ -560,7 +585,12 @@ impl Session {
         if established && self.since + STABLE <= now {
             self.failures = 0;
         }
-        self.drop_connection(id, last.as_ref(), now);
+        let ending = if matches!(down, Down::Lost(_)) {
+            Ending::Lost
+        } else {
+            Ending::Orderly
+        };
+        self.end_connection(id, last.as_ref(), ending, now);
         if established {
             self.ended = Some(down.clone());
         }
@@ -602,6 +632,16 @@ impl Session {
 
     /// Takes a connection out and closes it.
     fn drop_connection(&mut self, id: ConnectionId, last: Option<&Notification>, now: Instant) {
+        self.end_connection(id, last, Ending::Orderly, now);
+    }
+
+    fn end_connection(
+        &mut self,
+        id: ConnectionId,
+        last: Option<&Notification>,
+        ending: Ending,
+        now: Instant,
+    ) {
         let Some(index) = self.connections.iter().position(|other| other.id == id) else {
             return;
         };
@@ -611,7 +651,7 @@ impl Session {
         let connection = self.connections.remove(index);
         self.actions.push_back(Action::Close(id));
         if connection.state == State::Established {
-            self.actions.push_back(Action::Down);
+            self.actions.push_back(Action::Down(ending));
         }
     }
 

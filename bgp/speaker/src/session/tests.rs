@@ -372,6 +372,7 @@ fn open(bgp_id: &str) -> Open {
         HoldTime::default(),
         id(bgp_id),
         &Family::ALL.into(),
+        RestartState::Running,
     )
 }
 
@@ -403,7 +404,7 @@ impl Lab {
         #[expect(clippy::disallowed_methods, reason = "some moment to count from")]
         let now = Instant::now();
         Self {
-            session: Session::new(settings, Asn(64512), id(bgp_id), 1, now),
+            session: Session::new(settings, Asn(64512), id(bgp_id), now, 1, now),
             now,
             dials: 0,
             dialled: OURS,
@@ -498,7 +499,8 @@ impl Lab {
                 }
                 Action::Close(id) => format!("close {}", name(id)),
                 Action::Up(id) => format!("up on {}", name(id)),
-                Action::Down => "down".to_owned(),
+                Action::Down(Ending::Orderly) => "down".to_owned(),
+                Action::Down(Ending::Lost) => "lost".to_owned(),
             };
             self.told.push(told);
         }

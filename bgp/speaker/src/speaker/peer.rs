@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -11,11 +11,11 @@ use crate::interner::Interner;
 use crate::rib::{
     AdjRibOut, Exporter, Importer, LocRib, Neighbour, Path, Refusal, Selection, Source,
 };
-use crate::session::{ConnectionId, Down, Session, Unusable};
+use crate::session::{ConnectionId, Down, Ending, Session, Unusable};
 use crate::settings::{NextHops, PeerSettings};
 use crate::status::PeerStatus;
 use crate::types::{Asn, BgpId, Family, PeerName, State};
-use crate::wire::{Announced, AsWidth, Context, Nlri, PathAttrs, Update};
+use crate::wire::{Announced, AsWidth, Context, GracefulRestart, Nlri, PathAttrs, Update};
 
 /// One configured peer.
 #[derive(Debug)]
@@ -32,11 +32,24 @@ pub(super) struct Peer {
     pub(super) complaint: Option<String>,
     neighbour: Option<Arc<Neighbour>>,
     next_hops: BTreeMap<Family, IpAddr>,
+    /// How the peer restarts, as it said in the present or last session.
+    restart: Option<GracefulRestart>,
+    stale: Option<Stale>,
     received: u32,
     end_of_rib: BTreeSet<Family>,
     errors: Tally,
     refusals: Tally,
 }
+
+/// Routes of a session that was lost, kept while the peer restarts (RFC 4724 §4.2). They are in the table.
+#[derive(Debug)]
+struct Stale {
+    prefixes: BTreeSet<IpNet>,
+    until: Instant,
+}
+
+/// How long a peer that is back may take for its End-of-RIB before what it has not told again goes.
+const STALE_TIME: Duration = Duration::from_mins(6);
 
 /// How often something happened, and the last instance.
 #[derive(Debug, Default)]
@@ -69,6 +82,8 @@ impl Peer {
             complaint: None,
             neighbour: None,
             next_hops: BTreeMap::new(),
+            restart: None,
+            stale: None,
             received: 0,
             end_of_rib: BTreeSet::new(),
             errors: Tally::default(),
@@ -105,10 +120,10 @@ impl Peer {
         self.settings = settings;
     }
 
-    /// The session is established.
-    pub(super) fn up(&mut self, rib: &LocRib) {
+    /// The session is established. Returns the routes of the one before that are void now.
+    pub(super) fn up(&mut self, rib: &LocRib, now: Instant) -> BTreeSet<IpNet> {
         let Some((_, agreed, _)) = self.session.established() else {
-            return;
+            return BTreeSet::new();
         };
         self.neighbour = Some(Arc::new(Neighbour {
             name: self.name.clone(),
@@ -117,17 +132,74 @@ impl Peer {
             bgp_id: agreed.bgp_id,
         }));
         self.out = AdjRibOut::start(rib, &agreed.families);
+        self.restart.clone_from(&agreed.restart);
+        let preserved = self.restart.as_ref().map(GracefulRestart::preserved);
+        let kept = &preserved.unwrap_or_default() & &agreed.families;
+        if let Some(stale) = &mut self.stale {
+            stale.until = now + STALE_TIME;
+        }
+        self.stale_without(|family| !kept.contains(&family))
     }
 
-    /// The session is over; the table is the speaker's business.
-    pub(super) fn down(&mut self) {
+    /// When [`Peer::stale_expired`] or the session has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let stale = self.stale.as_ref().map(|stale| stale.until);
+        self.session.poll_timeout().into_iter().chain(stale).min()
+    }
+
+    /// The kept routes that are void because the peer took too long.
+    pub(super) fn stale_expired(&mut self, now: Instant) -> BTreeSet<IpNet> {
+        match &self.stale {
+            Some(stale) if stale.until <= now => self.no_stale(),
+            Some(_) | None => BTreeSet::new(),
+        }
+    }
+
+    /// All kept routes, which are void.
+    pub(super) fn no_stale(&mut self) -> BTreeSet<IpNet> {
+        self.stale_without(|_| true)
+    }
+
+    /// Takes the kept routes of some families out.
+    fn stale_without(&mut self, void: impl Fn(Family) -> bool) -> BTreeSet<IpNet> {
+        let Some(stale) = &mut self.stale else {
+            return BTreeSet::new();
+        };
+        let gone: BTreeSet<IpNet> = stale
+            .prefixes
+            .extract_if(.., |prefix| void(Family::of_address(prefix.addr())))
+            .collect();
+        if stale.prefixes.is_empty() {
+            self.stale = None;
+        }
+        self.received -= u32::try_from(gone.len()).unwrap_or(u32::MAX);
+        gone
+    }
+
+    /// The session is over. `told` is what the peer has in the table; what is void of it is returned.
+    pub(super) fn down(
+        &mut self,
+        ending: Ending,
+        told: Vec<IpNet>,
+        now: Instant,
+    ) -> BTreeSet<IpNet> {
+        let kept = match (ending, &self.restart) {
+            (Ending::Lost, Some(restart)) if restart.time > 0 => restart.known_families(),
+            (Ending::Lost | Ending::Orderly, _) => BTreeSet::new(),
+        };
+        let time = self.restart.as_ref().map_or(0, |restart| restart.time);
+        self.stale = Some(Stale {
+            prefixes: told.into_iter().collect(),
+            until: now + Duration::from_secs(time.into()),
+        });
+        let void = self.stale_without(|family| !kept.contains(&family));
         self.neighbour = None;
         self.next_hops.clear();
         self.out = AdjRibOut::default();
-        self.received = 0;
         self.end_of_rib.clear();
         self.errors = Tally::default();
         self.refusals = Tally::default();
+        void
     }
 
     /// `prefix` may have to be told.
@@ -249,7 +321,8 @@ impl Peer {
             .flatten()
             .filter(|(_, nlri)| spoken(nlri))
             .collect();
-        self.end_of_rib.extend(update.end_of_rib);
+        let ended = update.end_of_rib;
+        self.end_of_rib.extend(ended);
         for error in update.discarded {
             self.complain(&error);
         }
@@ -257,6 +330,7 @@ impl Peer {
             neighbour,
             rib,
             received: &mut self.received,
+            stale: self.stale.as_mut().map(|stale| &mut stale.prefixes),
             changes: Vec::new(),
         };
         for nlri in withdrawn {
@@ -281,7 +355,10 @@ impl Peer {
                 }
             }
         }
-        let changes = table.changes;
+        let mut changes = table.changes;
+        for prefix in self.stale_without(|family| Some(family) == ended) {
+            changes.push((prefix, rib.remove(&prefix, Some(&self.name))));
+        }
         if let Some(error) = unusable {
             self.complain(&error);
         }
@@ -332,6 +409,12 @@ impl Peer {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        if let Some(stale) = &self.stale {
+            notes.push(format!(
+                "{} routes are kept from the session before: the peer said that it forwards on while it restarts",
+                stale.prefixes.len()
+            ));
+        }
         if let Some((_, agreed, _)) = self.session.established() {
             for family in &agreed.families {
                 if !self.next_hops.contains_key(family) {
@@ -359,6 +442,7 @@ struct Table<'a> {
     neighbour: Arc<Neighbour>,
     rib: &'a mut LocRib,
     received: &'a mut u32,
+    stale: Option<&'a mut BTreeSet<IpNet>>,
     changes: Vec<(IpNet, Selection)>,
 }
 
@@ -371,9 +455,16 @@ impl Table<'_> {
 
     fn remove(&mut self, prefix: IpNet) {
         let selection = self.rib.remove(&prefix, Some(&self.neighbour.name));
+        self.told_anew(&prefix);
         if selection.had_path {
             *self.received -= 1;
             self.changes.push((prefix, selection));
+        }
+    }
+
+    fn told_anew(&mut self, prefix: &IpNet) {
+        if let Some(stale) = &mut self.stale {
+            stale.remove(prefix);
         }
     }
 
@@ -402,6 +493,7 @@ impl Table<'_> {
                 next_hop,
             };
             let selection = self.rib.insert(prefix, path);
+            self.told_anew(&prefix);
             if !selection.had_path {
                 *self.received += 1;
             }

@@ -381,3 +381,62 @@ fn shutting_down_says_goodbye_with_a_reason() {
     );
     assert_eq!(status.hint, "the session is shut down at the peer");
 }
+
+#[test]
+fn a_peer_that_is_killed_and_comes_back_loses_no_route_meanwhile() {
+    let mut net = Net::mesh(3, 11);
+    net.run_for(seconds(1));
+    let before = net.changes(0);
+    net.kill(1);
+    net.run_for(seconds(60));
+    assert_ne!(net.state(0, "n1"), State::Established);
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&["192.0.2.2"]));
+    let note = "2 routes are kept from the session before";
+    assert!(net.status(0)["n1"].notes[0].starts_with(note));
+    net.start_announcing(1, &["10.1.0.0/26", "fd00:1::/122"]);
+    net.run_for(seconds(30));
+    assert_eq!(net.state(0, "n1"), State::Established);
+    assert_eq!(net.changes(0), before);
+    assert_eq!(net.status(0)["n1"].received, 2);
+    assert_eq!(net.status(0)["n1"].notes, Vec::<String>::new());
+    // Nothing is kept any more: an orderly end takes all.
+    net.shut_down(1);
+    net.run_for(seconds(1));
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&[]));
+}
+
+#[test]
+fn what_a_restarted_peer_does_not_tell_again_goes_at_its_end_of_rib() {
+    let mut net = Net::mesh(2, 12);
+    net.run_for(seconds(1));
+    net.kill(1);
+    net.run_for(seconds(5));
+    net.start_announcing(1, &["10.1.0.64/26", "fd00:1::/122"]);
+    net.run_for(seconds(10));
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&[]));
+    assert_eq!(next_hops(&net, 0, "10.1.0.64/26"), hops(&["192.0.2.2"]));
+    assert_eq!(next_hops(&net, 0, "fd00:1::/122"), hops(&["2001:db8::2"]));
+    assert_eq!(net.status(0)["n1"].received, 2);
+}
+
+#[test]
+fn a_killed_peer_that_stays_away_loses_its_routes_after_its_restart_time() {
+    let mut net = Net::mesh(2, 13);
+    net.run_for(seconds(1));
+    net.kill(1);
+    net.run_for(seconds(119));
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&["192.0.2.2"]));
+    net.run_for(seconds(3));
+    assert_eq!(net.routes(0), &BTreeMap::new());
+    assert_eq!(net.status(0)["n1"].received, 0);
+}
+
+#[test]
+fn a_killed_peer_that_is_no_longer_configured_loses_its_routes_at_once() {
+    let mut net = Net::mesh(2, 14);
+    net.run_for(seconds(1));
+    net.kill(1);
+    net.run_for(seconds(5));
+    net.change(0, |settings| settings.peers.clear());
+    assert_eq!(net.routes(0), &BTreeMap::new());
+}

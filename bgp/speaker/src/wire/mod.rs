@@ -13,7 +13,9 @@ mod octets;
 
 pub use attrs::{Aggregator, AsPath, Opaque, Origin, PathAttrs, Segment, SegmentKind};
 pub use notification::Notification;
-pub use open::{Capability, Open, OpenError};
+pub use open::{
+    Capability, Forwarding, GracefulRestart, Open, OpenError, RESTART_TIME, RestartState,
+};
 pub use prefix::Nlri;
 pub use update::{Announced, AsWidth, Context, PeerKind, Remedy, Update, UpdateError};
 

@@ -8,12 +8,18 @@ use crate::types::{Asn, BgpId};
 fn an_open_in_octets() {
     let families: BTreeSet<_> = Family::ALL.into();
     let id = BgpId("192.0.2.1".parse().unwrap());
-    let open = Open::new(Asn(4_200_000_001), HoldTime::default(), id, &families);
+    let open = Open::new(
+        Asn(4_200_000_001),
+        HoldTime::default(),
+        id,
+        &families,
+        RestartState::Restarted,
+    );
     let octets = open.encode();
     assert_eq!(
         hex(&octets),
-        "ffffffffffffffffffffffffffffffff 0033 01 04 5ba0 005a c0000201 16 02 14 \
-         0104 0001 0001 0104 0002 0001 0200 4104 fa56ea01"
+        "ffffffffffffffffffffffffffffffff 003f 01 04 5ba0 005a c0000201 22 02 20 \
+         0104 0001 0001 0104 0002 0001 0200 4104 fa56ea01 400a 8078 0001 01 80 0002 01 80"
             .replace(' ', "")
     );
     let mut rest = octets.as_slice();

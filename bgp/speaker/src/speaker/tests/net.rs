@@ -21,6 +21,7 @@ struct Node {
     speaker: Speaker,
     routes: BTreeMap<IpNet, BTreeSet<IpAddr>>,
     resets: usize,
+    changes: usize,
 }
 
 /// One end of a connection: where what it sends goes.
@@ -107,6 +108,7 @@ impl Net {
             settings,
             routes: BTreeMap::new(),
             resets: 0,
+            changes: 0,
         });
         node
     }
@@ -135,8 +137,26 @@ impl Net {
         self.event(node, Event::Announce(prefixes(list)));
     }
 
-    /// Stops a node's process and starts it anew, with nothing remembered.
+    /// Kills a node's process and starts it anew, with nothing remembered.
     pub(super) fn restart(&mut self, node: usize) {
+        self.kill(node);
+        self.start(node);
+    }
+
+    /// The node's process is started, with other prefixes.
+    pub(super) fn start_announcing(&mut self, node: usize, list: &[&str]) {
+        self.nodes[node].settings.announce = prefixes(list);
+        self.start(node);
+    }
+
+    fn start(&mut self, node: usize) {
+        let settings = self.nodes[node].settings.clone();
+        self.nodes[node].speaker = Speaker::new(settings, self.random.next(), self.now);
+        self.act(node);
+    }
+
+    /// Kills a node's process: its kernel closes the connections, and refuses others.
+    pub(super) fn kill(&mut self, node: usize) {
         let ids: Vec<_> = self
             .ends
             .keys()
@@ -146,10 +166,12 @@ impl Net {
         for end in ids {
             self.finish(end, Failure::Reset);
         }
-        let settings = self.nodes[node].settings.clone();
+        let settings = Settings {
+            peers: BTreeMap::new(),
+            ..self.nodes[node].settings.clone()
+        };
         self.nodes[node].routes.clear();
         self.nodes[node].speaker = Speaker::new(settings, self.random.next(), self.now);
-        self.act(node);
     }
 
     pub(super) fn shut_down(&mut self, node: usize) {
@@ -275,6 +297,7 @@ impl Net {
                 }
                 Action::Close { connection } => self.finish((node, connection), Failure::Closed),
                 Action::Route(change) => {
+                    self.nodes[node].changes += 1;
                     let routes = &mut self.nodes[node].routes;
                     assert_ne!(
                         routes.get(&change.prefix).cloned().unwrap_or_default(),
@@ -374,6 +397,11 @@ impl Net {
     /// How often an established session of the node ended.
     pub(super) fn resets(&self, node: usize) -> usize {
         self.nodes[node].resets
+    }
+
+    /// How often the node's routes changed.
+    pub(super) fn changes(&self, node: usize) -> usize {
+        self.nodes[node].changes
     }
 
     /// What every node's routes must be when everything is quiet: each other node's prefixes by that node,

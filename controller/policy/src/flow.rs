@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{NodeName, PodId, Protocol};
 
+#[cfg(test)]
+mod tests;
+
 /// One connection: who begins it, to whom, with what.
 ///
 /// As JSON: `{"from":"ns/pod","to":"10.1.0.9","protocol":"TCP","port":80,"family":4}`.

@@ -36,7 +36,7 @@ use reports::Pods;
 pub use reports::Reports;
 
 /// How much of each node's past is remembered: changes, and members in them.
-const LOG_LIMIT: usize = 20_000;
+const LOG_LIMIT: usize = 2_000;
 /// Inputs that may wait before their senders do.
 pub const QUEUE: usize = 1_024;
 

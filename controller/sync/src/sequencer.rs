@@ -12,7 +12,8 @@ use crate::squash::squash;
 /// where it stopped and one that is slow gets what it missed in one piece.
 ///
 /// The memory is bounded by weight (changes plus set members in them), not by readers: every reader
-/// comes with the place it is at.
+/// comes with the place it is at. The last change is always remembered, so a reader that keeps up
+/// never needs a snapshot.
 #[derive(Clone, Debug)]
 pub struct Sequencer {
     revision: Revision,
@@ -81,7 +82,7 @@ impl Sequencer {
             changes: changes.into(),
             weight,
         });
-        while self.weight > self.limit {
+        while self.weight > self.limit && self.log.len() > 1 {
             let Some(oldest) = self.log.pop_front() else {
                 break;
             };

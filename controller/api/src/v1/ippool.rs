@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use margay_ipam::pool::Pool;
 use serde::{Deserialize, Serialize};
 
 /// A range that pods get their addresses from. Cluster-scoped.
@@ -62,6 +63,9 @@ impl IpPoolSpec {
                 self.cidr
             ));
         }
-        Ok(())
+        match Pool::new(self.cidr, block) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("spec.blockSize: {error}")),
+        }
     }
 }

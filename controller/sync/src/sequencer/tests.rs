@@ -53,6 +53,16 @@ fn the_log_is_bounded() {
 }
 
 #[test]
+fn a_reader_that_keeps_up_gets_a_delta_however_large() {
+    let mut sequencer = Sequencer::new(revision(5), 1);
+    sequencer.record(9, diff(&NodeState::default(), &samples::two_pods()));
+    assert!(matches!(
+        sequencer.missed(Some(&revision(5))),
+        Missed::Changes { since: 5, .. }
+    ));
+}
+
+#[test]
 fn no_change_is_no_revision() {
     let mut sequencer = Sequencer::new(revision(5), 100);
     sequencer.record(6, Vec::new());

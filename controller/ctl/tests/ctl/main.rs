@@ -5,6 +5,8 @@ mod doctor;
 #[cfg(test)]
 mod evaluate;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod sockets;

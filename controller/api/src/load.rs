@@ -397,7 +397,16 @@ impl Read<'_> {
     }
 }
 
+/// The parser's words without its place, which counts from the document's begin, and without its
+/// hints to programmers.
 fn one_line(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    let text = text.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let text = text
+        .rfind(" at line ")
+        .map_or(text.as_str(), |place| &text[..place]);
+    text.split(", set DuplicateKeyPolicy")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -195,3 +195,102 @@ fn our_own_kinds_have_defaults_and_limits() {
     };
     assert_eq!((peer.spec.peer_asn, peer.spec.port), (65000, 179));
 }
+
+/// Any text gives documents or reasons: a real world, bent at random.
+#[test]
+fn bent_documents_never_panic() {
+    let world =
+        margay_policy::generate::cluster(7, &margay_policy::generate::Profile::kubernetes());
+    let files = crate::generate::to_yaml(&world).unwrap();
+    let text = files
+        .cluster
+        .lines()
+        .take(120)
+        .chain(files.policies.lines().take(120))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let random = &mut margay_policy::generate::Random::new(1);
+    let pieces = [
+        "\n",
+        "---\n",
+        ": ",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "&a ",
+        "*a",
+        "!!int ",
+        "\"",
+        "'",
+        "\t",
+        "null",
+        "-1",
+        "99999999999",
+        "~",
+        "|",
+        "\u{0}",
+        "é",
+    ];
+    let mut accepted = 0;
+    for _ in 0..400 {
+        let mut bent: Vec<char> = text.chars().collect();
+        for _ in 0..=random.below(6) {
+            let at = random.below(bent.len());
+            if random.chance(1, 2) {
+                bent.remove(at);
+            } else {
+                let piece = random.pick(&pieces).unwrap();
+                bent.splice(at..at, piece.chars());
+            }
+        }
+        for document in documents("bent.yaml", &bent.into_iter().collect::<String>()) {
+            match document {
+                Ok(document) => {
+                    accepted += 1;
+                    drop(convert::object(&document.object));
+                }
+                Err(error) => assert!(error.line > 0 && !error.reason.is_empty()),
+            }
+        }
+    }
+    assert!(accepted > 1_000);
+}
+
+#[test]
+fn depth_and_aliases_have_limits() {
+    let deep = |open: &str| documents("a", &open.repeat(200_000)).remove(0).unwrap_err();
+    assert!(deep("[").reason.starts_with("not YAML"));
+    assert!(deep("{a: ").reason.starts_with("not YAML"));
+    let level = |level: i32| match level {
+        0 => "a0: &a0 [x, x]\n".to_owned(),
+        _ => format!("a{level}: &a{level} [*a{0}, *a{0}]\n", level - 1),
+    };
+    let bomb: String = (0..40).map(level).collect();
+    let error = documents("a", &bomb).remove(0).unwrap_err();
+    assert!(error.reason.starts_with("not YAML"), "{error}");
+}
+
+#[test]
+fn what_the_parser_says_is_told_with_the_line_in_the_file() {
+    let second = |text: &str| {
+        let text = format!("{POD}---\n{text}");
+        documents("a.yaml", &text)
+            .remove(1)
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        second("a:\n\t- b\n"),
+        "a.yaml:6: not YAML: tabs disallowed within this context (block indentation)"
+    );
+    assert_eq!(
+        second("a: 1\na: 2\n"),
+        "a.yaml:6: not YAML: duplicate mapping key: a"
+    );
+    assert_eq!(
+        second("a: b\n c: d\n"),
+        "a.yaml:6: not YAML: mapping values are not allowed in this context"
+    );
+}

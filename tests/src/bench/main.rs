@@ -6,6 +6,7 @@
 mod cni;
 mod compile;
 mod latency;
+mod nft;
 mod report;
 mod routes;
 
@@ -24,6 +25,7 @@ const TABLES: &[Table] = &[
         compile::run(report);
         Ok(())
     }),
+    ("nft", nft::run),
     ("routes", routes::run),
     ("cni", cni::run),
     ("latency", latency::run),

@@ -119,12 +119,21 @@ impl Controller {
         let folder_for_source = folder.clone();
         let state_for_source = state.clone();
         let source = tokio::task::spawn_blocking(move || {
-            folder::start(&folder_for_source, &state_for_source, move |update| {
-                updates.blocking_send(Input::Objects(update)).is_ok()
+            folder::start(&folder_for_source, &state_for_source, move |events| {
+                updates.blocking_send(Input::Objects(events)).is_ok()
             })
         })
         .await
         .context("reading the folder was broken off")??;
+        let pages = status::Sources {
+            index: index.clone(),
+            objects: source.pages(),
+        };
+        // Claims are decided by what the index publishes: it must have taken the objects in.
+        pages
+            .ready()
+            .await
+            .context("the index ended while it took in the objects")?;
         let (claim, requests) = mpsc::channel(64);
         let claimed = index.clone();
         let allocate_thread =
@@ -142,7 +151,7 @@ impl Controller {
         };
         let servers = vec![
             tokio::spawn(serve::run(listener, tls, Arc::new(shared))),
-            tokio::spawn(status::run(status_listener, index, stop.clone())),
+            tokio::spawn(status::run(status_listener, pages, stop.clone())),
         ];
         info!(%address, folder = %folder.display(), "serving");
         let threads = vec![index_thread, allocate_thread];

@@ -1,6 +1,6 @@
 //! Files that survive a crash: whole in the old or in the new version, never in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,23 +15,31 @@ use tracing::error;
 /// # Errors
 /// Whatever the file system says; the old version is in place then.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    put(path, content)?;
+    sync_folder(folder_of(path))
+}
+
+/// Replaces a file; the rename survives once the folder is synced.
+fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = folder_of(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = folder.join(name);
     let mut file = File::create(&beside)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&beside, path)?;
-    sync_folder(folder)
+    fs::rename(&beside, path)
 }
 
-/// Removes a file, for good; there may be none.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+/// Removes a file; there may be none.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_folder(path.parent().unwrap_or(Path::new("."))),
+        result => result,
     }
 }
 
@@ -116,13 +124,20 @@ fn keep(inbox: &mpsc::Receiver<Job>) {
                 Job::Flush(done) => waiting.push(done),
             }
         }
+        let mut folders = BTreeSet::new();
         for (path, content) in pending {
             let result = match content {
-                Some(content) => replace(&path, &content),
+                Some(content) => put(&path, &content),
                 None => remove(&path),
             };
             if let Err(error) = result {
                 error!(path = %path.display(), %error, "cannot keep a file; a restart will not know of it");
+            }
+            folders.insert(folder_of(&path).to_owned());
+        }
+        for folder in folders {
+            if let Err(error) = sync_folder(&folder) {
+                error!(folder = %folder.display(), %error, "cannot sync a folder");
             }
         }
         for done in waiting {

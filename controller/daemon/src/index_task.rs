@@ -17,9 +17,7 @@ use margay_policy::index::{Event, Index, Reported};
 use margay_policy::model::{self, NodeName, PolicyId};
 use margay_sync::message::{Change, Message, NodeNetwork, NodeState, PodReport, Report, Revision};
 use margay_sync::sequencer::{Missed, Sequencer};
-use margay_sync::status::{
-    ControllerStatus, IpamPage, NodeStatus, NodesPage, ObjectsPage, PolicyPage,
-};
+use margay_sync::status::{ControllerStatus, IpamPage, NodeStatus, NodesPage, PolicyPage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, trace};
 
@@ -27,7 +25,6 @@ use crate::allocate::Claims;
 use crate::clock;
 use crate::network::{self, Inputs};
 use crate::sources::ObjectEvent;
-use crate::sources::folder::Update;
 
 mod pages;
 mod reports;
@@ -44,7 +41,7 @@ pub const QUEUE: usize = 1_024;
 #[derive(Debug)]
 pub enum Input {
     /// Objects came, changed or went.
-    Objects(Update),
+    Objects(Vec<ObjectEvent>),
     /// Blocks were claimed.
     Claims(Claims),
     /// A node reported.
@@ -64,8 +61,6 @@ pub enum PageRequest {
     Status(oneshot::Sender<ControllerStatus>),
     /// The nodes.
     Nodes(oneshot::Sender<NodesPage>),
-    /// The source.
-    Objects(oneshot::Sender<Arc<ObjectsPage>>),
     /// Pools and blocks.
     Ipam(oneshot::Sender<IpamPage>),
     /// How far policies are realised.
@@ -122,7 +117,6 @@ struct Task {
     publish: watch::Sender<Arc<Inputs>>,
     nodes: BTreeMap<NodeName, Node>,
     reports: Reports,
-    page: Arc<ObjectsPage>,
     /// The count after each policy's last change.
     policy_counts: BTreeMap<PolicyId, u64>,
 }
@@ -163,7 +157,6 @@ impl Task {
             publish,
             nodes: BTreeMap::new(),
             reports,
-            page: Arc::default(),
             policy_counts: BTreeMap::new(),
         }
     }
@@ -171,10 +164,7 @@ impl Task {
     fn handle(&mut self, input: Input) {
         // Who asked may have gone: then nobody misses the answer.
         match input {
-            Input::Objects(Update { events, page }) => {
-                self.page = page;
-                self.objects(events);
-            }
+            Input::Objects(events) => self.objects(events),
             Input::Claims(claims) => {
                 self.inputs.claims = claims;
                 self.networks_changed(BTreeMap::new());
@@ -190,7 +180,6 @@ impl Task {
             }
             Input::Page(PageRequest::Status(answer)) => drop(answer.send(self.status())),
             Input::Page(PageRequest::Nodes(answer)) => drop(answer.send(self.nodes_page())),
-            Input::Page(PageRequest::Objects(answer)) => drop(answer.send(Arc::clone(&self.page))),
             Input::Page(PageRequest::Ipam(answer)) => {
                 let _ = answer.send(network::ipam_page(&self.inputs, &self.statuses()));
             }

@@ -10,7 +10,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use margay_api::load::Key;
 use margay_sync::message::Refusal;
+use margay_sync::status::{ControllerStatus, ObjectStatus, PolicyPage};
 use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::index_task::{Input, PageRequest};
+use crate::sources::folder;
 
 /// Opens the socket in place of one that nobody listens on any more.
 ///
@@ -41,52 +44,113 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Who answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Sources {
+    pub(crate) index: mpsc::Sender<Input>,
+    pub(crate) objects: folder::Pages,
+}
+
 /// Serves until told to stop.
-pub(crate) async fn run(
-    listener: UnixListener,
-    index: mpsc::Sender<Input>,
-    stop: CancellationToken,
-) {
+pub(crate) async fn run(listener: UnixListener, sources: Sources, stop: CancellationToken) {
     let router = axum::Router::new()
         .route(
             "/status",
-            get(|State(index)| page(index, PageRequest::Status)),
+            get(|State(sources): State<Sources>| async move { answer(sources.status().await) }),
         )
         .route(
             "/nodes",
-            get(|State(index)| page(index, PageRequest::Nodes)),
+            get(|State(sources): State<Sources>| async move {
+                answer(sources.ask(PageRequest::Nodes).await)
+            }),
         )
         .route(
             "/objects",
-            get(|State(index)| page(index, PageRequest::Objects)),
+            get(
+                |State(sources): State<Sources>| async move { answer(sources.objects.get().await) },
+            ),
         )
-        .route("/ipam", get(|State(index)| page(index, PageRequest::Ipam)))
+        .route(
+            "/ipam",
+            get(|State(sources): State<Sources>| async move {
+                answer(sources.ask(PageRequest::Ipam).await)
+            }),
+        )
         .route(
             "/policy",
-            get(|State(index)| page(index, PageRequest::Policy)),
+            get(|State(sources): State<Sources>| async move { answer(sources.policy().await) }),
         )
         .route(
             "/world",
-            get(|State(index)| page(index, PageRequest::World)),
+            get(|State(sources): State<Sources>| async move {
+                answer(sources.ask(PageRequest::World).await)
+            }),
         )
         .fallback(|| async {
             let error = "there is /status, /nodes, /objects, /ipam, /policy and /world".to_owned();
             (StatusCode::NOT_FOUND, Json(Refusal { error }))
         })
-        .with_state(index);
+        .with_state(sources);
     let server = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = server.await {
         error!(%error, "the status socket failed");
     }
 }
 
-async fn page<T: Serialize>(
-    index: mpsc::Sender<Input>,
-    request: fn(oneshot::Sender<T>) -> PageRequest,
-) -> Response {
-    let (answer, page) = oneshot::channel();
-    let asked = index.send(Input::Page(request(answer))).await;
-    if let Some(page) = asked.ok().and(page.await.ok()) {
+impl Sources {
+    /// Waits until the index has done all it was given so far; `None` if it has ended.
+    pub(crate) async fn ready(&self) -> Option<()> {
+        self.ask(PageRequest::Nodes).await.map(drop)
+    }
+
+    /// A page of the index.
+    async fn ask<T>(&self, request: fn(oneshot::Sender<T>) -> PageRequest) -> Option<T> {
+        let (answer, page) = oneshot::channel();
+        self.index.send(Input::Page(request(answer))).await.ok()?;
+        page.await.ok()
+    }
+
+    async fn status(&self) -> Option<ControllerStatus> {
+        let mut status = self.ask(PageRequest::Status).await?;
+        let page = self.objects.get().await?;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let troubled = page
+            .objects
+            .iter()
+            .filter(|object| !object.problems.is_empty());
+        status.problems = count(troubled.count());
+        status.refused = count(page.refused.len());
+        for object in page.objects {
+            *status.objects.entry(object.kind).or_insert(0) += 1;
+        }
+        Some(status)
+    }
+
+    async fn policy(&self) -> Option<PolicyPage> {
+        let mut page = self.ask(PageRequest::Policy).await?;
+        for object in self.objects.get().await?.objects {
+            let ObjectStatus {
+                kind,
+                namespace,
+                name,
+                problems,
+                ..
+            } = object;
+            let key = Key {
+                kind,
+                namespace,
+                name,
+            };
+            if let Some(policy) = page.policies.get_mut(&key.to_string()) {
+                policy.problems = problems;
+            }
+        }
+        Some(page)
+    }
+}
+
+fn answer<T: Serialize>(page: Option<T>) -> Response {
+    if let Some(page) = page {
         return Json(page).into_response();
     }
     let error = "the controller is stopping".to_owned();

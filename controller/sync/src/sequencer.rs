@@ -94,11 +94,8 @@ impl Sequencer {
     /// Whether anything changed after `after` and up to `until`, as far as is remembered.
     pub fn changed_between(&self, after: u64, until: u64) -> bool {
         let forgotten = after < self.base && after < until;
-        forgotten
-            || self
-                .log
-                .iter()
-                .any(|entry| after < entry.count && entry.count <= until)
+        let next = self.log.partition_point(|entry| entry.count <= after);
+        forgotten || self.log.get(next).is_some_and(|entry| entry.count <= until)
     }
 
     /// What a reader at `place` has missed; several changes of an object are merged.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use margay_policy::model::{NodeName, Policy, PolicyId};
+use margay_policy::model::{NamespaceScope, NodeName, PodId, Policy, PolicyId};
 use margay_policy::selector::{Selection, pod_matches};
 use margay_sync::status::{
     ControllerStatus, Link, NodeStatus, NodeView, NodesPage, PolicyPage, PolicyStatus,
@@ -12,17 +12,9 @@ use super::{Node, Task};
 use crate::clock;
 
 impl Task {
+    /// All but what only the source knows.
     pub(super) fn status(&self) -> ControllerStatus {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let mut objects = BTreeMap::new();
-        for object in &self.page.objects {
-            *objects.entry(object.kind.clone()).or_insert(0) += 1;
-        }
-        let problems = self
-            .page
-            .objects
-            .iter()
-            .filter(|object| !object.problems.is_empty());
         let connected = self
             .nodes
             .values()
@@ -33,9 +25,6 @@ impl Task {
             run: self.run.clone(),
             uptime_seconds: clock::now().duration_since(self.since).as_secs(),
             folder: self.folder.clone(),
-            objects,
-            refused: count(self.page.refused.len()),
-            problems: count(problems.count()),
             nodes: count(self.inputs.nodes.len()),
             connected: count(connected.count()),
             realised: count(
@@ -45,6 +34,7 @@ impl Task {
                     .count(),
             ),
             policies: count(policies.len()),
+            ..ControllerStatus::default()
         }
     }
 
@@ -97,6 +87,7 @@ impl Task {
         reported.collect()
     }
 
+    /// All but what only the source knows.
     pub(super) fn policy_page(&self) -> PolicyPage {
         let mut page = PolicyPage::default();
         for (id, policy) in &self.index.cluster().policies {
@@ -107,22 +98,13 @@ impl Task {
                 .cloned()
                 .collect();
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-            let key = id.to_string();
-            let objects = self.page.objects.iter();
-            let mut own =
-                objects.filter(|object| object.namespace == id.namespace && object.name == id.name);
-            let problems = own.find(|object| key.starts_with(&object.kind));
-            page.policies.insert(
-                key.clone(),
-                PolicyStatus {
-                    realised: count(nodes.len() - waiting.len()),
-                    nodes: count(nodes.len()),
-                    waiting,
-                    problems: problems
-                        .map(|object| object.problems.clone())
-                        .unwrap_or_default(),
-                },
-            );
+            let status = PolicyStatus {
+                realised: count(nodes.len() - waiting.len()),
+                nodes: count(nodes.len()),
+                waiting,
+                problems: Vec::new(),
+            };
+            page.policies.insert(id.to_string(), status);
         }
         page
     }
@@ -130,7 +112,13 @@ impl Task {
     /// The nodes with pods that a policy selects.
     fn subject_nodes(&self, policy: &Policy) -> BTreeSet<NodeName> {
         let cluster = self.index.cluster();
-        let pods = cluster.pods.iter().filter(|(id, pod)| {
+        let (from, named) = match &policy.subject.namespaces {
+            NamespaceScope::Named(name) => (PodId::new(name, ""), Some(name)),
+            NamespaceScope::Matching(_) => (PodId::new("", ""), None),
+        };
+        let inside = cluster.pods.range(from..);
+        let inside = inside.take_while(|(id, _)| named.is_none_or(|name| id.namespace == *name));
+        let pods = inside.filter(|(id, pod)| {
             let labels = cluster
                 .namespaces
                 .get(&id.namespace)

@@ -7,18 +7,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use anyhow::Context;
 use margay_api::load::Key;
-use margay_api::world::is_document_file;
 use margay_sync::status::{ObjectsPage, RefusedDocument};
-use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tracing::{debug, error, info, warn};
+use notify::RecommendedWatcher;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
 
 use super::ObjectEvent;
 use super::ledger::{Ledger, Reading};
@@ -26,22 +25,14 @@ use crate::clock;
 use crate::durable::Keeper;
 
 mod accepted;
+mod notices;
 
 /// How long a vanished object may take to turn up elsewhere.
 const MOVE: Duration = Duration::from_millis(5);
-/// How long a new file may stay open before vanished objects are no longer expected in it.
+/// How long a new file may stay silent, neither written nor closed, before it is read as it is.
 const WRITE: Duration = Duration::from_secs(1);
 /// How often to look for a folder that is gone.
 const GONE: Duration = Duration::from_millis(200);
-
-/// What the source tells the rest.
-#[derive(Debug)]
-pub struct Update {
-    /// What changed.
-    pub events: Vec<ObjectEvent>,
-    /// What there is, for people.
-    pub page: Arc<ObjectsPage>,
-}
 
 /// Reads the folder, hands on what it holds as the first update, and follows it from a thread of its
 /// own until `updates` refuses one.
@@ -51,7 +42,7 @@ pub struct Update {
 pub fn start(
     folder: &Path,
     state: &Path,
-    updates: impl FnMut(Update) -> bool + Send + 'static,
+    updates: impl FnMut(Vec<ObjectEvent>) -> bool + Send + 'static,
 ) -> anyhow::Result<Handle> {
     // Absolute, so that paths in events compare.
     let folder = folder
@@ -111,17 +102,35 @@ impl Drop for Handle {
     }
 }
 
+impl Handle {
+    /// A way to ask what there is.
+    pub fn pages(&self) -> Pages {
+        Pages {
+            wake: self.wake.clone(),
+        }
+    }
+}
+
+/// Asks the source what there is.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    wake: mpsc::Sender<Wake>,
+}
+
+impl Pages {
+    /// What the source holds, for people; `None` if it has stopped.
+    pub async fn get(&self) -> Option<ObjectsPage> {
+        let (answer, page) = oneshot::channel();
+        self.wake.send(Wake::Page(answer)).ok()?;
+        page.await.ok()
+    }
+}
+
 #[derive(Debug)]
 enum Wake {
     Notice(notify::Result<notify::Event>),
+    Page(oneshot::Sender<ObjectsPage>),
     Stop,
-}
-
-/// The folder itself is gone.
-struct Lost {
-    reason: String,
-    /// Whether the page says so.
-    told: bool,
 }
 
 struct Source {
@@ -130,7 +139,7 @@ struct Source {
     ledger: Ledger,
     store: accepted::Store,
     /// Why the folder itself cannot be read, while it cannot.
-    lost: Option<Lost>,
+    lost: Option<String>,
     /// Files that are there and cannot be read.
     unreadable: BTreeSet<PathBuf>,
     /// Files to read now.
@@ -139,7 +148,7 @@ struct Source {
     writing: BTreeMap<PathBuf, Instant>,
     /// Objects to delete, and when, if they do not turn up.
     vanished: BTreeMap<Key, Instant>,
-    updates: Box<dyn FnMut(Update) -> bool + Send>,
+    updates: Box<dyn FnMut(Vec<ObjectEvent>) -> bool + Send>,
 }
 
 impl Source {
@@ -150,6 +159,7 @@ impl Source {
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             };
+            let mut pages = Vec::new();
             for wake in first.into_iter().chain(inbox.try_iter()) {
                 match wake {
                     Wake::Notice(Ok(event)) => self.note(&event),
@@ -157,11 +167,16 @@ impl Source {
                         warn!(%error, "inotify reports an error; the whole folder is read again");
                         self.scan(&self.folder.clone());
                     }
+                    Wake::Page(answer) => pages.push(answer),
                     Wake::Stop => return,
                 }
             }
             if !self.work() {
                 return;
+            }
+            for answer in pages {
+                // Who asked may have gone.
+                let _ = answer.send(self.page());
             }
         }
     }
@@ -169,18 +184,12 @@ impl Source {
     /// Waits for the next notice, or until something is due.
     fn wait(&self, inbox: &mpsc::Receiver<Wake>) -> Result<Wake, mpsc::RecvTimeoutError> {
         let now = clock::now();
-        let due = self
-            .vanished
-            .values()
-            .min()
-            .map(|at| at.saturating_duration_since(now));
-        let due = if self.lost.is_some() {
-            Some(due.unwrap_or(GONE).min(GONE))
-        } else {
-            due
-        };
+        let vanished = self.vanished.values().copied();
+        let written = self.writing.values().map(|since| *since + WRITE);
+        let lost = self.lost.iter().map(|_| now + GONE);
+        let due = vanished.chain(written).chain(lost).min();
         match due {
-            Some(due) => inbox.recv_timeout(due),
+            Some(due) => inbox.recv_timeout(due.saturating_duration_since(now)),
             None => inbox
                 .recv()
                 .map_err(|_| mpsc::RecvTimeoutError::Disconnected),
@@ -197,99 +206,11 @@ impl Source {
         self.scan(&self.folder.clone());
         let readings = self.readings();
         events.extend(self.read(readings));
-        let files = self.ledger.files().count();
+        let files = self.ledger.files_in("").count();
         info!(folder = %self.folder.display(), files, "the folder is read");
         // What an earlier run accepted and is gone must not come up even for a moment.
-        self.tell(events);
+        (self.updates)(events);
         Ok(())
-    }
-
-    /// Notes what an event means.
-    fn note(&mut self, event: &notify::Event) {
-        if event.need_rescan() {
-            self.scan(&self.folder.clone());
-        }
-        for path in &event.paths {
-            match event.kind {
-                EventKind::Access(AccessKind::Close(AccessMode::Write)) => self.written(path),
-                EventKind::Create(CreateKind::File) => {
-                    if is_document_file(path) && !is_link(path) {
-                        self.writing.insert(path.clone(), clock::now());
-                    } else {
-                        // A link is there with all its content.
-                        self.written(path);
-                    }
-                }
-                EventKind::Create(CreateKind::Folder)
-                | EventKind::Modify(ModifyKind::Name(RenameMode::To))
-                    if path.is_dir() =>
-                {
-                    self.follow(path);
-                    self.scan(path);
-                }
-                EventKind::Remove(_)
-                | EventKind::Modify(ModifyKind::Name(_))
-                | EventKind::Create(_) => {
-                    self.written(path);
-                }
-                // Rights may have changed for the better.
-                EventKind::Modify(ModifyKind::Metadata(_)) if self.unreadable.contains(path) => {
-                    self.written(path);
-                }
-                EventKind::Modify(_) | EventKind::Access(_) | EventKind::Any | EventKind::Other => {
-                }
-            }
-        }
-    }
-
-    /// A path has new content, or is gone. It may have been a folder.
-    fn written(&mut self, path: &Path) {
-        self.writing.remove(path);
-        if path == self.folder && self.lost.is_none() {
-            // Also if it is back by now: the new one is not watched.
-            self.lose();
-        }
-        if is_document_file(path) {
-            self.dirty.insert(path.to_owned());
-        }
-        let inside: Vec<PathBuf> = self.known_inside(path).collect();
-        self.dirty.extend(inside);
-        // The way a mounted ConfigMap changes: a hidden link beside the files' links moves.
-        if path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b".."))
-        {
-            self.scan(&self.folder.clone());
-        }
-    }
-
-    /// Marks all files in a folder, those that are there and those that were.
-    fn scan(&mut self, folder: &Path) {
-        let known: Vec<PathBuf> = self.known_inside(folder).collect();
-        self.dirty.extend(known);
-        if let Err(error) = list(folder, &mut self.dirty) {
-            warn!(folder = %folder.display(), %error, "cannot look into a folder");
-        }
-    }
-
-    fn known_inside<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = PathBuf> + 'a {
-        self.ledger
-            .files()
-            .map(|file| self.folder.join(file))
-            .filter(move |path| path.starts_with(folder))
-    }
-
-    /// Makes sure that a new folder is watched before it is read.
-    fn follow(&mut self, folder: &Path) {
-        if let Err(error) = self.watcher.watch(folder, RecursiveMode::Recursive) {
-            debug!(folder = %folder.display(), %error, "cannot watch a new folder");
-        }
-    }
-
-    fn watch(&mut self) -> anyhow::Result<()> {
-        self.watcher
-            .watch(&self.folder, RecursiveMode::Recursive)
-            .with_context(|| format!("cannot watch the folder {}", self.folder.display()))
     }
 
     /// Reads what is due and hands it on; `false` if nobody takes it any more.
@@ -297,9 +218,16 @@ impl Source {
         if !self.is_there() {
             return true;
         }
-        let readings = self.readings();
-        let mut changed = !readings.is_empty();
         let now = clock::now();
+        self.writing.retain(|path, since| {
+            let quiet = now >= *since + WRITE;
+            if quiet {
+                // A file can also be made without ever being closed under its name.
+                self.dirty.insert(path.clone());
+            }
+            !quiet
+        });
+        let readings = self.readings();
         let mut events = Vec::new();
         for event in self.read(readings) {
             match event {
@@ -310,8 +238,6 @@ impl Source {
                 }
             }
         }
-        self.writing
-            .retain(|path, since| now < *since + WRITE && path.exists());
         for (key, at) in &mut self.vanished {
             if *at <= now && !self.writing.is_empty() {
                 *at = now + MOVE;
@@ -320,47 +246,34 @@ impl Source {
             }
         }
         self.vanished.retain(|_, at| *at > now);
-        changed |= !events.is_empty();
-        !changed || self.tell(events)
+        events.is_empty() || (self.updates)(events)
     }
 
     /// Whether the folder itself is there. While it is not, everything stays as it was: a folder that is
     /// not mounted is no order to delete all objects.
     fn is_there(&mut self) -> bool {
-        if self.folder.is_dir() {
-            if self.lost.take().is_some() {
-                info!(folder = %self.folder.display(), "the folder is back");
-                if let Err(error) = self.watch() {
-                    self.lost = Some(Lost {
-                        reason: format!("{error:#}"),
-                        told: false,
-                    });
-                    return false;
-                }
-                self.scan(&self.folder.clone());
-            }
-            return true;
-        }
-        if self.lost.is_none() {
+        if !self.folder.is_dir() {
             self.lose();
+            return false;
         }
-        if let Some(Lost {
-            told: told @ false, ..
-        }) = &mut self.lost
-        {
-            *told = true;
-            self.tell(Vec::new());
+        if self.lost.take().is_some() {
+            if let Err(error) = self.watch() {
+                self.lost = Some(format!("{error:#}"));
+                return false;
+            }
+            info!(folder = %self.folder.display(), "the folder is back");
+            self.scan(&self.folder.clone());
         }
-        false
+        true
     }
 
+    /// Notes that the folder is gone, or another one than the one that is watched.
     fn lose(&mut self) {
-        let reason = "the folder is gone; its objects stay in force until it is back";
-        warn!(folder = %self.folder.display(), reason);
-        self.lost = Some(Lost {
-            reason: reason.to_owned(),
-            told: false,
-        });
+        if self.lost.is_none() {
+            let reason = "the folder is gone; its objects stay in force until it is back";
+            warn!(folder = %self.folder.display(), reason);
+            self.lost = Some(reason.to_owned());
+        }
     }
 
     /// What the marked files hold now, by name.
@@ -407,15 +320,9 @@ impl Source {
         events
     }
 
-    /// Hands changes on; `false` if nobody takes them any more.
-    fn tell(&mut self, events: Vec<ObjectEvent>) -> bool {
-        let page = self.page();
-        (self.updates)(Update { events, page })
-    }
-
-    fn page(&self) -> Arc<ObjectsPage> {
+    fn page(&self) -> ObjectsPage {
         let mut page = self.ledger.page();
-        if let Some(Lost { reason, .. }) = &self.lost {
+        if let Some(reason) = &self.lost {
             let objects = page.objects.iter();
             let in_force = objects
                 .map(|object| format!("{} {}/{}", object.kind, object.namespace, object.name))
@@ -427,32 +334,8 @@ impl Source {
                 in_force,
             });
         }
-        Arc::new(page)
+        page
     }
-}
-
-/// All files of documents in a folder and the folders in it, hidden ones left out.
-fn list(folder: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if path.is_dir() {
-            if !hidden {
-                list(&path, files)?;
-            }
-        } else if is_document_file(&path) {
-            files.insert(path);
-        }
-    }
-    Ok(())
-}
-
-/// Whether a path is a second name of something: a symbolic or hard link.
-fn is_link(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink() || metadata.nlink() > 1)
 }
 
 fn is_gone(error: &io::Error) -> bool {

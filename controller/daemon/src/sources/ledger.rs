@@ -95,9 +95,16 @@ impl Ledger {
         self.replace(books)
     }
 
-    /// Paths of all files.
-    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
-        self.files.keys().map(String::as_str)
+    /// Paths of all files inside a folder; the empty path is the whole folder.
+    pub(super) fn files_in<'a>(&'a self, folder: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let prefix = if folder.is_empty() {
+            String::new()
+        } else {
+            format!("{folder}/")
+        };
+        let from = self.files.range(prefix.clone()..);
+        from.map(|(file, _)| file.as_str())
+            .take_while(move |file| file.starts_with(&prefix))
     }
 
     /// What is accepted of a file; `None` if there is no such file.

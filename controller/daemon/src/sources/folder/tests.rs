@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use margay_sync::status::ObjectsPage;
 
-use super::{Handle, Update, start};
+use super::{Handle, start};
+use crate::clock;
 use crate::sources::ObjectEvent;
 
 /// Far more than anything here takes.
@@ -53,10 +54,21 @@ fn a_file_is_taken_when_its_writer_closes_it() {
     // Something else that is noticed shows that this was not.
     world.write("b.yaml", &namespace("b"));
     world.until(&["a", "b"]);
+    world.look();
     assert!(world.page.refused.is_empty(), "{:?}", world.page.refused);
     file.write_all(b"pace\nmetadata: {name: c}\n").unwrap();
     drop(file);
     world.until(&["b", "c"]);
+}
+
+#[test]
+fn a_file_that_is_never_closed_is_taken_once_it_is_silent() {
+    let mut world = World::new();
+    world.start();
+    let mut file = File::create(world.path("a.yaml")).unwrap();
+    file.write_all(namespace("a").as_bytes()).unwrap();
+    world.until(&["a"]);
+    drop(file);
 }
 
 #[test]
@@ -212,7 +224,7 @@ fn odd_octets_are_refused_and_change_nothing() {
 struct World {
     folder: tempfile::TempDir,
     state: tempfile::TempDir,
-    source: Option<(Handle, mpsc::Receiver<Update>)>,
+    source: Option<(Handle, mpsc::Receiver<Vec<ObjectEvent>>)>,
     objects: BTreeMap<String, usize>,
     deleted: Vec<String>,
     page: ObjectsPage,
@@ -247,6 +259,7 @@ impl World {
         let first = inbox.try_recv().unwrap();
         self.source = Some((handle, inbox));
         self.take(first);
+        self.look();
     }
 
     fn stop(&mut self) {
@@ -259,8 +272,8 @@ impl World {
         self.start();
     }
 
-    fn take(&mut self, update: Update) {
-        for event in update.events {
+    fn take(&mut self, events: Vec<ObjectEvent>) {
+        for event in events {
             match event {
                 ObjectEvent::Apply(object) => {
                     *self.objects.entry(object.key().name).or_default() += 1;
@@ -274,7 +287,6 @@ impl World {
                 }
             }
         }
-        self.page = update.page.as_ref().clone();
     }
 
     fn names(&self) -> Vec<&str> {
@@ -288,16 +300,35 @@ impl World {
     }
 
     fn until_page(&mut self, good: impl Fn(&ObjectsPage) -> bool) {
+        let deadline = clock::now() + PATIENCE;
+        self.look();
         while !good(&self.page) {
-            self.next("a page");
+            assert!(clock::now() < deadline, "{self:?}");
+            let (_, inbox) = self.source.as_ref().unwrap();
+            if let Ok(events) = inbox.recv_timeout(Duration::from_millis(5)) {
+                self.take(events);
+            }
+            self.look();
+        }
+    }
+
+    /// Takes the page, and the updates before it.
+    fn look(&mut self) {
+        let (handle, inbox) = self.source.as_ref().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        self.page = runtime.block_on(handle.pages().get()).unwrap();
+        for events in inbox.try_iter().collect::<Vec<_>>() {
+            self.take(events);
         }
     }
 
     fn next(&mut self, wanted: &str) {
         let (_, inbox) = self.source.as_ref().unwrap();
-        let update = inbox.recv_timeout(PATIENCE);
-        let update = update.unwrap_or_else(|_| panic!("{wanted} never came: {self:?}"));
-        self.take(update);
+        let events = inbox.recv_timeout(PATIENCE);
+        let events = events.unwrap_or_else(|_| panic!("{wanted} never came: {self:?}"));
+        self.take(events);
     }
 
     fn never_deleted(&self, name: &str) {

@@ -1,74 +1,58 @@
 //! What others break is repaired within a second and reported.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use margay_sync::status::NodeStatus;
 use margay_tests::lab::clock::{now, wait};
-use margay_tests::lab::cluster::Lab;
+use margay_tests::lab::cluster::{Lab, Options, Table};
 use margay_tests::lab::ip;
 use margay_tests::lab::prober::Protocol;
 
 use crate::snapshot::{self, nft};
-use crate::support::{alone, gets_through, id, only_from, pod, raise, shot};
+use crate::support::{alone, gets_through, id, only_from, pod, raise_with, shot};
 
 /// How soon the repair must be done.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Breaks something on node n1.
-type Break<'a> = Box<dyn Fn(&Lab) + 'a>;
+type Break<'a> = Box<dyn Fn(&Lab) -> Result<(), String> + 'a>;
 
 #[test]
 fn whatever_is_broken_from_outside_is_repaired_and_reported() {
     let _machine = alone();
-    let documents = [
-        pod("friend", "n1"),
-        pod("stranger", "n1"),
-        pod("server", "n1"),
-        only_from("some", "server", &["friend"]),
-    ];
-    let mut lab = raise(2, documents);
-    let address = lab.pod(&id("server")).unwrap().address(true).unwrap();
+    let mut lab = guarded(Table::Shared);
+    let address = address(&lab);
     let link = lab.ask_felix::<NodeStatus>("n1", "/status").unwrap().pods[&id("server")]
         .link
         .clone();
     let netns = lab.node("n1").unwrap();
-    let element = |lab: &Lab| {
-        let text = nft(lab, "n1", "list map inet margay to_pod4");
-        let found = text
-            .split([',', '{', '}', '='])
-            .find(|part| part.contains(&format!("{address} ")));
-        format!(
-            "delete element inet margay to_pod4 {{ {} }}",
-            found.expect("the server has an element").trim()
-        )
+    let ip =
+        |command: String| ip::batch(netns.name(), &[command]).map_err(|error| error.to_string());
+    let nft = |command: &'static str| -> Break<'_> {
+        Box::new(move |lab| nft(lab, "n1", command).map(drop))
     };
     let breaks: Vec<(&str, Break<'_>)> = vec![
-        (
-            "flush ruleset",
-            Box::new(|lab| drop(nft(lab, "n1", "flush ruleset"))),
-        ),
-        (
-            "delete table",
-            Box::new(|lab| drop(nft(lab, "n1", "delete table inet margay"))),
-        ),
+        ("flush ruleset", nft("flush ruleset")),
+        ("delete table", nft("delete table inet margay")),
         (
             "delete element",
-            Box::new(|lab| drop(nft(lab, "n1", &element(lab)))),
+            Box::new(|lab| delete_element(lab, address)),
         ),
         (
             "delete route",
-            Box::new(|_| ip::batch(netns.name(), &[format!("route del {address}/32")]).unwrap()),
+            Box::new(|_| ip(format!("route del {address}/32"))),
         ),
         (
             "link down",
-            Box::new(|_| ip::batch(netns.name(), &[format!("link set {link} down")]).unwrap()),
+            Box::new(|_| ip(format!("link set {link} down"))),
         ),
     ];
     for (what, broken) in breaks {
         let before = snapshot::of(&lab, "n1");
         let reports = drifts(&lab);
         let start = now();
-        broken(&lab);
+        broken(&lab).unwrap();
         wait("it is repaired", Duration::from_secs(10), || {
             let after = snapshot::of(&lab, "n1");
             let gone: Vec<&String> = before.difference(&after).collect();
@@ -91,15 +75,75 @@ fn whatever_is_broken_from_outside_is_repaired_and_reported() {
             }
         })
         .unwrap_or_else(|error| panic!("{what}: {error}"));
-        for (from, through) in [("friend", true), ("stranger", false)] {
-            let shot = shot(&lab, from, "server", Protocol::Tcp);
-            assert_eq!(
-                gets_through(&mut lab, shot),
-                through,
-                "after {what}, from {from}"
-            );
-        }
+        policy_holds(&mut lab, what);
     }
+}
+
+#[test]
+fn a_table_that_is_felix_own_cannot_be_broken_where_the_kernel_knows_owners() {
+    let _machine = alone();
+    let mut lab = guarded(Table::Exclusive);
+    if !nft(&lab, "n1", "list table inet margay")
+        .unwrap()
+        .contains("flags owner")
+    {
+        println!("this kernel knows no owners of tables");
+        return;
+    }
+    let before = snapshot::of(&lab, "n1");
+    nft(&lab, "n1", "flush ruleset").unwrap();
+    nft(&lab, "n1", "delete table inet margay").unwrap_err();
+    delete_element(&lab, address(&lab)).unwrap_err();
+    assert_eq!(snapshot::of(&lab, "n1"), before);
+    policy_holds(&mut lab, "what was tried");
+}
+
+/// A server that only its friend reaches, all on one node.
+fn guarded(table: Table) -> Lab {
+    let documents = [
+        pod("friend", "n1"),
+        pod("stranger", "n1"),
+        pod("server", "n1"),
+        only_from("some", "server", &["friend"]),
+    ];
+    raise_with(
+        2,
+        documents,
+        Options {
+            table,
+            ..Options::default()
+        },
+    )
+}
+
+fn policy_holds(lab: &mut Lab, after: &str) {
+    for (from, through) in [("friend", true), ("stranger", false)] {
+        let shot = shot(lab, from, "server", Protocol::Tcp);
+        assert_eq!(
+            gets_through(lab, shot),
+            through,
+            "after {after}, from {from}"
+        );
+    }
+}
+
+fn address(lab: &Lab) -> IpAddr {
+    lab.pod(&id("server")).unwrap().address(true).unwrap()
+}
+
+/// Deletes the server's element, which says what may reach it.
+fn delete_element(lab: &Lab, address: IpAddr) -> Result<(), String> {
+    let text = nft(lab, "n1", "list map inet margay to_pod4").unwrap();
+    let element = text
+        .split([',', '{', '}', '='])
+        .find(|part| part.contains(&format!("{address} ")));
+    let element = element.expect("the server has an element").trim();
+    nft(
+        lab,
+        "n1",
+        &format!("delete element inet margay to_pod4 {{ {element} }}"),
+    )
+    .map(drop)
 }
 
 fn drifts(lab: &Lab) -> Vec<String> {

@@ -129,7 +129,8 @@ fn the_nodes_own_address_is_no_way_around_a_policy() {
                  add rule {family} port pre {family} daddr {node} tcp dport 8080 dnat to {to}; \
                  add rule {family} port post {family} daddr {server} tcp dport 80 masquerade"
             ),
-        );
+        )
+        .unwrap();
         for (from, through) in [("friend", true), ("stranger", false)] {
             let mut shot = shot_over(&lab, from, "server", Protocol::Tcp, v4);
             (shot.destination, shot.port) = (node, 8080);

@@ -69,7 +69,7 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
     if let Some(network) = &replica.state().network {
         host.order(Order::Node(network.addresses.clone()));
     }
-    let nft = start_nft(&replica, &records, &inputs, &metrics)?;
+    let nft = start_nft(&replica, &records, args.table, &inputs, &metrics)?;
     let (view_sender, view) = watch::channel(Arc::new(View {
         trouble: Some("felix is starting".to_owned()),
         ..View::default()
@@ -212,6 +212,7 @@ fn start_core(core: Core, inputs: mpsc::Receiver<Input>) -> anyhow::Result<()> {
 fn start_nft(
     replica: &Replica,
     records: &[Record],
+    ownership: nft::Ownership,
     inputs: &mpsc::Sender<Input>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<nft::Nft> {
@@ -229,7 +230,7 @@ fn start_nft(
     };
     let settings = nft::Settings {
         table: "margay".to_owned(),
-        ownership: nft::Ownership::Exclusive,
+        ownership,
         now: clock::now,
     };
     let core = inputs.downgrade();

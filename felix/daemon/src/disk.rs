@@ -104,8 +104,33 @@ pub(crate) fn remove(path: &Path) -> Result<(), DiskError> {
     }
 }
 
+/// Removes what calls of [`put`] that were cut short left in a folder; for a time when nobody writes there.
+pub(crate) fn sweep(folder: &Path) -> Result<(), DiskError> {
+    for path in files(folder)? {
+        if path.extension().is_some_and(|extension| extension == "new") {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// The files of a folder that end in `.json`, sorted; none if there is no folder.
 pub(crate) fn json_files(folder: &Path) -> Result<Vec<PathBuf>, DiskError> {
+    let mut files = files(folder)?;
+    files.retain(|path| {
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        !hidden
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "json")
+    });
+    files.sort();
+    Ok(files)
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, DiskError> {
     let failed = |source| DiskError::Read {
         path: folder.to_owned(),
         source,
@@ -115,22 +140,9 @@ pub(crate) fn json_files(folder: &Path) -> Result<Vec<PathBuf>, DiskError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(failed(source)),
     };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden
-            && path
-                .extension()
-                .is_some_and(|extension| extension == "json")
-        {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+    entries
+        .map(|entry| Ok(entry.map_err(failed)?.path()))
+        .collect()
 }
 
 /// Brings a rename in the file's folder to the disk.

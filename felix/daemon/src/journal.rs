@@ -34,7 +34,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// In felix' state folder, which is made if need be.
+    /// In felix' state folder, which is made if need be; what an earlier felix left half written goes.
     pub(crate) fn open(state: &Path) -> Result<Self, DiskError> {
         let journal = Self {
             records: state.join("attachments"),
@@ -46,6 +46,8 @@ impl Journal {
                 source,
             })?;
         }
+        disk::sweep(state)?;
+        disk::sweep(&journal.records)?;
         Ok(journal)
     }
 

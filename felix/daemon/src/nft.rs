@@ -49,7 +49,7 @@ pub struct Settings {
 }
 
 /// Whether the table is to belong to our socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Ownership {
     /// Others cannot change it, where the kernel can do that (since Linux 6.9); else as [`Self::Shared`].
     Exclusive,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use margay_policy::model::NodeName;
 
+use crate::nft::Ownership;
+
 /// The node agent of Margay: pods' links and addresses, policy, routes and BGP of one node.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "margay-felix", version)]
@@ -30,6 +32,9 @@ pub struct Args {
     /// Where to serve /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9099")]
     pub health: SocketAddr,
+    /// Whether to keep others out of the nf_tables table, or to let them change it and repair it.
+    #[arg(long, value_name = "WHOSE", value_enum, default_value_t = Ownership::Exclusive)]
+    pub table: Ownership,
 }
 
 impl Args {

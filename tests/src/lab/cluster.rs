@@ -44,8 +44,20 @@ pub struct Options {
     pub externals: BTreeSet<IpAddr>,
     /// Whether BIRD dials.
     pub dialling: Dialling,
+    /// Whether others can change felix' nf_tables table.
+    pub table: Table,
     /// Called with each step that is done.
     pub progress: Progress,
+}
+
+/// Whose the table `inet margay` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Table {
+    /// felix' alone, where the kernel can do that.
+    #[default]
+    Exclusive,
+    /// Others can change it, and felix repairs it.
+    Shared,
 }
 
 /// Told what was just done.
@@ -90,6 +102,7 @@ pub struct Lab {
     pub(super) objects: Objects,
     pub(super) record: Record,
     pub(super) marks: u32,
+    table: Table,
     /// The process that listens for the pods of a lab that stands.
     server: Option<Daemon>,
     pub(super) scratch: Scratch,
@@ -106,6 +119,7 @@ impl Lab {
             mut objects,
             externals,
             dialling,
+            table,
             mut progress,
         } = options;
         let name = name.unwrap_or_else(|| format!("t-{}", guard::random()));
@@ -133,6 +147,7 @@ impl Lab {
             pod_count: 0,
         };
         let mut lab = Self::fabric(scratch, record, objects)?;
+        lab.table = table;
         (progress.0)("switch, nodes, router and host");
         lab.start_daemons(dialling)?;
         (progress.0)("controller, felix on every node, BIRD");
@@ -177,6 +192,7 @@ impl Lab {
             objects: Objects::read(&folder.join("world"))?,
             record,
             marks: 0,
+            table: Table::default(),
             server: Some(Daemon::open(&folder, "serve")?),
             scratch,
         })
@@ -298,6 +314,7 @@ impl Lab {
             objects,
             record,
             marks: 0,
+            table: Table::default(),
             server: None,
             scratch,
         })
@@ -394,6 +411,9 @@ impl Lab {
             .arg(folder.join("state"))
             .arg("--run")
             .arg(&folder);
+        if self.table == Table::Shared {
+            command.args(["--table", "shared"]);
+        }
         let netns = self
             .nodes
             .get(node)

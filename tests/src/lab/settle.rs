@@ -120,7 +120,9 @@ impl Lab {
         if status.received.is_none() || status.realised != status.received {
             let (received, realised) = (&status.received, &status.realised);
             let log = self.log_tail(&format!("nodes/{node}/felix.log"));
-            return Err(format!("{node} received {received:?} and realised {realised:?}; {log}"));
+            return Err(format!(
+                "{node} received {received:?} and realised {realised:?}; {log}"
+            ));
         }
         Ok(status)
     }

@@ -146,7 +146,7 @@ impl Matrix {
         for number in 1..=self.ends.len() {
             let _ = write!(header, "{number:<7}");
         }
-        say(&format!("  {:<34}{header}", "from \\ to"))?;
+        say(&format!("  {:<38}{header}", "from \\ to"))?;
         for (from, participant) in self.ends.iter().enumerate() {
             let mut line = String::new();
             for (to, other) in self.ends.iter().enumerate() {
@@ -185,7 +185,7 @@ impl Matrix {
                 participant.name,
                 port.unwrap_or_default()
             );
-            say(&format!("  {name:<34}{}", line.trim_end()))?;
+            say(&format!("  {name:<38}{}", line.trim_end()))?;
         }
         for (cell, seen) in &self.cells {
             if let Some((expected, seen)) = seen.filter(|(expected, seen)| expected != seen) {

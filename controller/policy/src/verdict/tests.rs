@@ -1,10 +1,15 @@
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::flow::Transport;
 use crate::generate::{self, Profile, Random};
-use crate::model::{ContainerPort, Namespace, Node, PolicyKind, Protocol};
+use crate::model::{
+    ContainerPort, LabelSelector, Labels, Namespace, NamespaceScope, Node, PeerSelector, Pod,
+    PodSelector, Policy, PolicyKind, PortSelector, Protocol, Requirement, Rule, Tier, TierEnd,
+};
 
 #[test]
 fn a_pod_that_nothing_selects_is_open() {

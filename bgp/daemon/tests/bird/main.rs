@@ -217,7 +217,19 @@ fn routes_appear_and_vanish_on_both_sides() {
     assert!(log.contains("Administrative shutdown"), "{log}");
     world.start_margay(MARGAY);
     routes_are_exchanged(&world);
+}
+
+#[test]
+fn bird_keeps_the_routes_of_a_killed_speaker_until_it_is_back_and_says_otherwise() {
+    let mut world = World::new();
+    world.start_bird("bird", &bird(""));
+    world.start_margay(MARGAY);
+    routes_are_exchanged(&world);
     world.kill_margay();
+    world.bird_says("show protocols margay", "start");
+    world.bird_learns("bird", "10.0.0.0/26", "192.0.2.1");
+    world.start_margay(&MARGAY.replace("10.0.0.0/26", "10.0.0.64/26"));
+    world.bird_learns("bird", "10.0.0.64/26", "192.0.2.1");
     world.bird_forgets("bird", "10.0.0.0/26");
 }
 

@@ -125,6 +125,13 @@ impl World {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Waits until BIRD's answer to a command contains a text.
+    pub(crate) fn bird_says(&self, command: &str, text: &str) {
+        wait_for(&format!("{command}: {text}"), || {
+            self.birdc("bird", command).contains(text)
+        });
+    }
+
     /// Waits until BIRD has a route of the margay protocol to `prefix` with this next hop.
     pub(crate) fn bird_learns(&self, name: &str, prefix: &str, next_hop: &str) {
         let wanted = format!("via {next_hop} on eth0");

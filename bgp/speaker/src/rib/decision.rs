@@ -81,3 +81,6 @@ fn tie_breaker(path: &Path) -> (Option<BgpId>, usize, Option<IpAddr>) {
         address,
     )
 }
+
+#[cfg(test)]
+mod tests;

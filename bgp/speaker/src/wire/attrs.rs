@@ -246,17 +246,17 @@ impl AsPath {
                 SegmentKind::Sequence | SegmentKind::Set => {}
             }
         }
-        for segment in as4.0 {
-            match (path.last_mut(), segment.kind) {
-                (Some(last), SegmentKind::Sequence)
-                    if last.kind == SegmentKind::Sequence
-                        && last.asns.len() + segment.asns.len() <= 255 =>
-                {
-                    last.asns.extend(segment.asns);
-                }
-                _ => path.push(segment),
-            }
+        let mut known = as4.0.into_iter().peekable();
+        // Where the two meet, one sequence was cut in two.
+        if let (Some(last), Some(first)) = (path.last_mut(), known.peek())
+            && last.kind == SegmentKind::Sequence
+            && first.kind == SegmentKind::Sequence
+            && last.asns.len() + first.asns.len() <= 255
+        {
+            last.asns.extend(first.asns.iter().copied());
+            known.next();
         }
+        path.extend(known);
         Self(path)
     }
 

@@ -132,10 +132,16 @@ impl UpdateError {
             Self::Nlri { .. } => Remedy::SessionReset, // §5.3: the routes cannot be told apart
             Self::Multiprotocol { .. } => Remedy::SessionReset, // §7.11, §7.12
             Self::UnknownWellKnown(_) => Remedy::SessionReset, // RFC 4271 §6.3
+            // §3 j: the prefixes in there cannot be known.
+            Self::Overrun { code } | Self::Flags { code, .. }
+                if matches!(*code, code::MP_REACH | code::MP_UNREACH) =>
+            {
+                Remedy::SessionReset
+            }
             Self::Overrun { .. } | Self::LeftOver(_) => Remedy::TreatAsWithdraw, // §4
-            Self::Flags { .. } => Remedy::TreatAsWithdraw, // §3 c
-            Self::Origin(_) | Self::AsPath(_) => Remedy::TreatAsWithdraw, // §7.1, §7.2
-            Self::Missing(_) => Remedy::TreatAsWithdraw, // §3 d
+            Self::Flags { .. } => Remedy::TreatAsWithdraw,                       // §3 c
+            Self::Origin(_) | Self::AsPath(_) => Remedy::TreatAsWithdraw,        // §7.1, §7.2
+            Self::Missing(_) => Remedy::TreatAsWithdraw,                         // §3 d
             Self::Length { code, .. } => match *code {
                 code::ATOMIC_AGGREGATE | code::AGGREGATOR => Remedy::AttributeDiscard, // §7.6, §7.7
                 _ => Remedy::TreatAsWithdraw,
@@ -154,12 +160,11 @@ impl UpdateError {
     pub fn notification(&self) -> Notification {
         match self {
             Self::Nlri { .. } => Notification::new(3, 10, &[]),
-            Self::Multiprotocol { .. } => Notification::new(3, 9, &[]),
+            Self::Multiprotocol { .. } | Self::Overrun { .. } => Notification::new(3, 9, &[]),
             Self::UnknownWellKnown(code) => Notification::new(3, 2, &[*code]),
+            Self::Flags { .. } => Notification::new(3, 4, &[]),
             Self::Lengths(_)
-            | Self::Overrun { .. }
             | Self::LeftOver(_)
-            | Self::Flags { .. }
             | Self::Length { .. }
             | Self::Origin(_)
             | Self::AsPath(_)
@@ -682,3 +687,6 @@ fn take_fitting(prefixes: &mut &[IpNet], room: usize) -> Vec<u8> {
     }
     octets
 }
+
+#[cfg(test)]
+mod tests;

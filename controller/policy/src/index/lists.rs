@@ -80,10 +80,7 @@ impl Lists {
         let (key, id) = if let Some((known, keyed)) = self.keys.get_key_value(&key) {
             (Arc::clone(known), keyed.id)
         } else {
-            let list = list.unwrap_or_else(|| RuleList {
-                direction: key.direction,
-                tiers: Vec::new(),
-            });
+            let list = list.expect("a key that is not known comes with its list");
             let id = canonical::rule_list_id(&list);
             let (sets, services) = compile::used([&list]);
             let uses = Arc::new(Uses { sets, services });

@@ -39,7 +39,8 @@ pub(crate) struct Doctor {
 /// Who is examined.
 struct Patient {
     name: String,
-    namespace: Namespace,
+    /// Where it lives; `None` if that cannot be told, because its felix does not answer.
+    namespace: Option<Namespace>,
     /// What its felix says; `None` if there is no socket of one.
     felix: Option<anyhow::Result<NodeStatus>>,
 }
@@ -54,7 +55,10 @@ pub(crate) async fn run(args: &Doctor, places: anyhow::Result<Places>) -> anyhow
             felix,
         } = patient;
         let bgp_port = args.bgp_port;
-        let findings = namespace.run(move || examine(felix.as_ref(), bgp_port))?;
+        let findings = match namespace {
+            Some(namespace) => namespace.run(move || examine(felix.as_ref(), bgp_port))?,
+            None => agent::examine(felix.as_ref()),
+        };
         results.insert(name, findings);
     }
     let failed = results
@@ -76,7 +80,7 @@ async fn patients(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Resu
         (Err(_), None) => {
             return Ok(vec![Patient {
                 name: "this machine".to_owned(),
-                namespace: Namespace::Own,
+                namespace: Some(Namespace::Own),
                 felix: None,
             }]);
         }
@@ -87,17 +91,17 @@ async fn patients(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Resu
         None if places.nodes.is_empty() => Vec::new(),
         _ => places.felix(args.node.as_deref())?,
     };
-    for (name, socket) in all {
+    for (name, socket) in &all {
         let felix = Some(socket.get::<NodeStatus>("/status").await);
-        let namespace = Namespace::of(socket.path());
+        // Without an answer: a node that was asked for by name, or the only one, is taken to be this one.
+        let namespace = Namespace::of(socket.path())
+            .or((args.node.is_some() || all.len() == 1).then_some(Namespace::Own));
         let list = match namespace {
-            Namespace::Own => &mut here,
-            Namespace::Process(_) => &mut elsewhere,
-            Namespace::Unknown if args.node.is_some() => &mut here,
-            Namespace::Unknown => &mut elsewhere,
+            Some(Namespace::Own) => &mut here,
+            Some(Namespace::Process(_)) | None => &mut elsewhere,
         };
         list.push(Patient {
-            name: name.to_owned(),
+            name: (*name).to_owned(),
             namespace,
             felix,
         });
@@ -108,7 +112,7 @@ async fn patients(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Resu
     if elsewhere.is_empty() {
         return Ok(vec![Patient {
             name: "this machine".to_owned(),
-            namespace: Namespace::Own,
+            namespace: Some(Namespace::Own),
             felix: None,
         }]);
     }

@@ -16,23 +16,19 @@ pub(super) enum Namespace {
     Own,
     /// That of this process.
     Process(i32),
-    /// It cannot be told, because felix does not answer: from where we are.
-    Unknown,
 }
 
 impl Namespace {
-    /// The namespace of the process that listens on the unix socket `path`.
-    pub(super) fn of(path: &Path) -> Self {
-        let Some(pid) = listener(path) else {
-            return Self::Unknown;
-        };
-        let own = std::fs::read_link("/proc/thread-self/ns/net");
-        let theirs = std::fs::read_link(format!("/proc/{pid}/ns/net"));
-        match (own, theirs) {
-            (Ok(own), Ok(theirs)) if own == theirs => Self::Own,
-            (Ok(_), Ok(_)) => Self::Process(pid),
-            _ => Self::Unknown,
-        }
+    /// The namespace of the process that listens on the unix socket `path`; `None` if nobody does.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let pid = listener(path)?;
+        let own = std::fs::read_link("/proc/thread-self/ns/net").ok()?;
+        let theirs = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+        Some(if own == theirs {
+            Self::Own
+        } else {
+            Self::Process(pid)
+        })
     }
 
     /// Runs `work` on a thread of its own inside the namespace: a process enters none back.
@@ -44,7 +40,7 @@ impl Namespace {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<T> {
         let enter = match self {
-            Self::Own | Self::Unknown => None,
+            Self::Own => None,
             Self::Process(pid) => {
                 let path = format!("/proc/{pid}/ns/net");
                 Some(File::open(&path).with_context(|| format!("cannot open {path}"))?)

@@ -48,6 +48,17 @@ fn a_line_without_end_is_cut_off() {
 }
 
 #[test]
+fn a_line_that_is_too_long_is_not_parsed_even_if_it_is_whole() {
+    let mut decoder: Decoder<u32> = Decoder::new(3);
+    decoder.push(b"123\n1234\n");
+    assert_eq!(decoder.next_value(), Ok(Some(123)));
+    assert_eq!(
+        decoder.next_value(),
+        Err(FrameError::TooLong { line: 2, max: 3 })
+    );
+}
+
+#[test]
 fn a_stream_that_breaks_off_says_where() {
     let mut decoder: Decoder<Message> = Decoder::new(1_000);
     decoder.push(&encode(&in_sync(1)));

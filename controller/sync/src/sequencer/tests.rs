@@ -45,6 +45,15 @@ fn the_log_is_bounded() {
         assert!(sequencer.weight <= 10 && sequencer.log.len() <= 5);
     }
     assert_eq!(sequencer.missed(Some(&revision(93))), Missed::Everything);
+    assert_eq!(
+        sequencer.missed(Some(&revision(0))),
+        Missed::Everything,
+        "where it began"
+    );
+    assert!(matches!(
+        sequencer.missed(Some(&revision(94))),
+        Missed::Changes { since: 94, .. }
+    ));
     let missed = sequencer.missed(Some(&revision(95)));
     let Missed::Changes { changes, .. } = missed else {
         panic!("{missed:?}")

@@ -440,3 +440,140 @@ fn a_killed_peer_that_is_no_longer_configured_loses_its_routes_at_once() {
     net.change(0, |settings| settings.peers.clear());
     assert_eq!(net.routes(0), &BTreeMap::new());
 }
+
+#[test]
+fn a_large_mesh_that_starts_at_once_is_complete_within_a_second_and_packs_its_routes() {
+    let mut net = Net::mesh(40, 17);
+    net.run_for(seconds(1));
+    for node in 0..40 {
+        assert_eq!(net.routes(node), &net.expected_in_mesh(node));
+        // One for each family to each peer, and its end.
+        assert!(
+            net.updates(node) <= 4 * 39 + 4 * net.resets(node),
+            "node {node}"
+        );
+    }
+}
+
+#[test]
+fn a_peer_that_asks_gets_all_routes_again() {
+    let mut net = Net::mesh(2, 3);
+    net.run_for(seconds(1));
+    let before = net.updates(0);
+    net.ask_again(1, Family::Ipv4);
+    net.run_for(seconds(1));
+    // The one route of the family, and its end.
+    assert_eq!(net.updates(0) - before, 2);
+    assert_eq!(net.resets(0) + net.resets(1), 0);
+    assert_eq!(net.routes(1), &net.expected_in_mesh(1));
+}
+
+#[test]
+fn changes_that_come_while_a_peer_is_slow_are_told_together() {
+    let mut net = Net::mesh(2, 3);
+    net.run_for(seconds(1));
+    net.cut(0, 1);
+    // One message goes out and is held up; more than 64 KiB may not wait in the connection.
+    let many: Vec<String> = (0..20_000)
+        .map(|n| format!("10.{}.{}.{}/32", 1 + n / 65536, n / 256 % 256, n % 256))
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    net.announce(0, &many);
+    let busy = net.updates(0);
+    net.announce(0, &many[..10_000]);
+    net.announce(0, &["10.0.0.0/26"]);
+    assert_eq!(
+        net.updates(0),
+        busy,
+        "nothing more until the peer takes something in"
+    );
+    net.join(0, 1);
+    net.run_for(seconds(2));
+    assert_eq!(net.routes(1), &net.expected_in_mesh(1));
+}
+
+#[test]
+fn an_update_that_cannot_be_used_withdraws_its_route_and_is_told_once() {
+    let mut net = Net::mesh(2, 3);
+    net.run_for(seconds(1));
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&["192.0.2.2"]));
+    // ORIGIN 7, AS_PATH empty, NEXT_HOP, LOCAL_PREF, 10.1.0.0/26.
+    let body = [
+        0, 0, 0, 21, 0x40, 1, 1, 7, 0x40, 2, 0, 0x40, 3, 4, 192, 0, 2, 2, 0x40, 5, 4, 0, 0, 0, 100,
+        26, 10, 1, 0, 0,
+    ];
+    for _ in 0..3 {
+        net.inject(1, MessageType::Update, &body);
+        net.run_for(seconds(1));
+    }
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&[]));
+    assert_eq!(next_hops(&net, 0, "fd00:1::/122"), hops(&["2001:db8::2"]));
+    assert_eq!(net.resets(0), 0);
+    assert_eq!(net.complaints(0), ["ORIGIN has the undefined value 7"]);
+    let status = &net.status(0)["n1"];
+    assert_eq!(
+        status.notes,
+        ["3 UPDATEs had errors, the last: ORIGIN has the undefined value 7"]
+    );
+    assert_eq!(status.received, 1);
+}
+
+#[test]
+fn routes_that_cannot_be_are_refused_and_the_status_says_why() {
+    let mut net = Net::new(3);
+    let one = net.add_router(65001);
+    let other = net.add_router(65002);
+    net.peer(one, other);
+    net.change(other, |settings| {
+        settings.announce = prefixes(&[
+            "127.0.0.0/8",
+            "224.0.0.0/4",
+            "fe80::/64",
+            "198.51.100.0/24",
+            "0.0.0.0/0",
+        ]);
+    });
+    net.run_for(seconds(1));
+    let learned: Vec<_> = net.routes(one).keys().map(ToString::to_string).collect();
+    assert_eq!(learned, ["0.0.0.0/0", "198.51.100.0/24"]);
+    let status = &net.status(one)["n1"];
+    assert!(
+        status
+            .notes
+            .iter()
+            .any(|note| note.contains("is not a prefix to route to")),
+        "{:?}",
+        status.notes
+    );
+}
+
+#[test]
+fn a_route_that_has_passed_our_as_is_not_taken_back() {
+    // r0 (65001) — r1 (65002) — r2 (65001): the middle passes everything on.
+    let mut net = Net::new(3);
+    let left = net.add_router(65001);
+    let middle = net.add_router(65002);
+    let right = net.add_router(65001);
+    net.peer(left, middle);
+    net.peer(middle, right);
+    net.change(middle, |settings| {
+        for peer in settings.peers.values_mut() {
+            peer.export = Export::All;
+        }
+    });
+    net.run_for(seconds(1));
+    assert_eq!(
+        next_hops(&net, middle, "203.0.0.0/24"),
+        hops(&["192.0.2.1"])
+    );
+    assert_eq!(next_hops(&net, right, "203.0.0.0/24"), hops(&[]));
+    let status = &net.status(right)["n1"];
+    assert!(
+        status
+            .notes
+            .iter()
+            .any(|note| note.contains("our own AS stands in its AS_PATH")),
+        "{:?}",
+        status.notes
+    );
+}

@@ -19,8 +19,14 @@ struct Node {
     address: IpAddr,
     settings: Settings,
     speaker: Speaker,
+    /// When the speaker wants to be called.
+    due: Option<Instant>,
     routes: BTreeMap<IpNet, BTreeSet<IpAddr>>,
     resets: usize,
+    /// UPDATEs sent.
+    updates: usize,
+    /// What was said of bad UPDATEs.
+    complaints: Vec<String>,
     changes: usize,
 }
 
@@ -107,7 +113,10 @@ impl Net {
             speaker: Speaker::new(settings.clone(), self.random.next(), self.now),
             settings,
             routes: BTreeMap::new(),
+            due: Some(self.now),
             resets: 0,
+            updates: 0,
+            complaints: Vec::new(),
             changes: 0,
         });
         node
@@ -216,11 +225,7 @@ impl Net {
             }
             for node in 0..self.nodes.len() {
                 let mut turns = 0;
-                while self.nodes[node]
-                    .speaker
-                    .poll_timeout()
-                    .is_some_and(|due| due <= self.now)
-                {
+                while self.nodes[node].due.is_some_and(|due| due <= self.now) {
                     turns += 1;
                     assert!(turns < 10, "a timer that does not move");
                     self.nodes[node].speaker.handle_timeout(self.now);
@@ -232,10 +237,7 @@ impl Net {
     }
 
     fn next_time(&self) -> Option<Instant> {
-        let timers = self
-            .nodes
-            .iter()
-            .filter_map(|node| node.speaker.poll_timeout());
+        let timers = self.nodes.iter().filter_map(|node| node.due);
         let deliveries = self.queue.keys().next().map(|(at, _)| *at);
         timers.chain(deliveries).min().map(|at| at.max(self.now))
     }
@@ -285,15 +287,12 @@ impl Net {
             match action {
                 Action::Connect { connection, to, .. } => self.dial(node, connection, to.ip()),
                 Action::Send { connection, octets } => {
-                    let length = octets.len();
                     let end = (node, connection);
+                    self.nodes[node].updates += usize::from(octets[18] == 2);
                     let Some(to) = self.ends.get(&end).map(|end| end.to) else {
                         continue;
                     };
                     self.send(end, Delivery::Octets(to.1, octets));
-                    if !self.is_cut(node, to.0) {
-                        self.later(node, self.now, Delivery::Sent(connection, length));
-                    }
                 }
                 Action::Close { connection } => self.finish((node, connection), Failure::Closed),
                 Action::Route(change) => {
@@ -313,10 +312,11 @@ impl Net {
                 Action::StateChanged { from, .. } => {
                     self.nodes[node].resets += usize::from(from == State::Established);
                 }
-                Action::BadUpdate { error, .. } => panic!("{error}"),
+                Action::BadUpdate { error, .. } => self.nodes[node].complaints.push(error),
                 Action::Stranger { .. } => {}
             }
         }
+        self.nodes[node].due = self.nodes[node].speaker.poll_timeout();
     }
 
     fn dial(&mut self, node: usize, connection: ConnectionId, to: IpAddr) {
@@ -357,6 +357,10 @@ impl Net {
         }
         state.last = (self.now + delay).max(state.last);
         let at = state.last;
+        if let Delivery::Octets(_, octets) = &delivery {
+            let sent = Delivery::Sent(end.1, octets.len());
+            self.later(end.0, self.now, sent);
+        }
         self.later(to.0, at, delivery);
     }
 
@@ -373,6 +377,34 @@ impl Net {
     fn later(&mut self, node: usize, at: Instant, delivery: Delivery) {
         self.sequence += 1;
         self.queue.insert((at, self.sequence), (node, delivery));
+    }
+
+    /// Has a node ask its one peer for all routes of a family.
+    pub(super) fn ask_again(&mut self, node: usize, family: Family) {
+        let message = crate::wire::encode_route_refresh(family);
+        self.inject(node, MessageType::RouteRefresh, &message[19..]);
+    }
+
+    /// Has a node send its one peer a message that its speaker would not.
+    pub(super) fn inject(&mut self, node: usize, kind: MessageType, body: &[u8]) {
+        let mut peers = self.nodes[node].speaker.peers.values();
+        let connection = peers
+            .find_map(|peer| Some(peer.session.established()?.0))
+            .unwrap();
+        let octets = crate::wire::frame(kind, |message| message.extend_from_slice(body));
+        let to = self.ends[&(node, connection)].to;
+        let at = self.now;
+        self.later(to.0, at, Delivery::Octets(to.1, octets));
+    }
+
+    /// How many UPDATEs a node has sent.
+    pub(super) fn updates(&self, node: usize) -> usize {
+        self.nodes[node].updates
+    }
+
+    /// What a node's log has of bad UPDATEs.
+    pub(super) fn complaints(&self, node: usize) -> &[String] {
+        &self.nodes[node].complaints
     }
 
     pub(super) fn routes(&self, node: usize) -> &BTreeMap<IpNet, BTreeSet<IpAddr>> {

@@ -39,10 +39,9 @@ pub struct Nat {
     pub pools: BTreeSet<IpNet>,
 }
 
-/// Tiers that a rule list may have: the kernel allows 15 chains below a base chain, and a connection
-/// may pass `known`, `judge`, the tiers of its egress list, `server`, those of its ingress list, and
-/// `stamp`.
-pub const MAX_TIERS: usize = 5;
+/// Tiers that a rule list may have: the kernel allows 15 chains below a base chain, and the longest way
+/// is `judge`, the tiers of an ingress list, `stamp`.
+pub const MAX_TIERS: usize = 13;
 
 /// How connections of an address are judged, in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,7 +31,7 @@ pub fn lower(policy: &NodePolicy, local: &Local) -> Ruleset {
 
     let mut classes = BTreeSet::new();
     for (address, claims) in &owners(attachments) {
-        if let Some(key) = source_key(policy, local, claims, *address) {
+        if let Some(key) = source_key(policy, local, Some(claims), *address) {
             insert(
                 &mut ruleset,
                 names::pod_source(Family::of(address)),
@@ -139,14 +139,15 @@ pub(crate) fn service_key(id: ServiceSetId, service: Service) -> Key {
     ]
 }
 
-/// The element that lets an address's owner send with it: only for a pod that the policy knows.
+/// The element that lets an address's owner send with it, and be a client: only for a pod that the
+/// policy knows.
 pub(crate) fn source_key(
     policy: &NodePolicy,
     local: &Local,
-    claims: &BTreeSet<PodId>,
+    claims: Option<&BTreeSet<PodId>>,
     address: IpAddr,
 ) -> Option<Key> {
-    let pod = sole(claims).filter(|pod| policy.endpoints.contains_key(pod))?;
+    let pod = sole(claims?).filter(|pod| policy.endpoints.contains_key(pod))?;
     let attachment = local.attachments.get(pod)?;
     Some(vec![
         KeyValue::Link(attachment.link.clone()),
@@ -160,13 +161,17 @@ pub(crate) fn pod_elements(
     sides: &Sides,
 ) -> impl Iterator<Item = (&'static str, Verdict)> + use<> {
     let family = Family::of(&address);
-    let chain = |side, direction, open: &str| match side {
-        Side::Closed => None,
-        Side::Open => Some(Verdict::Goto(open.to_owned())),
-        Side::List(id) => Some(Verdict::Goto(names::class_chain(direction, family, id, 0))),
+    let class = |direction, id| names::class_chain(direction, family, id, 0);
+    let from = match sides.egress {
+        Side::Closed => Some(Verdict::Drop),
+        Side::Open => None,
+        Side::List(id) => Some(Verdict::Jump(class(Direction::Egress, id))),
     };
-    let from = chain(sides.egress, Direction::Egress, names::SERVER);
-    let to = chain(sides.ingress, Direction::Ingress, names::STAMP);
+    let to = match sides.ingress {
+        Side::Closed => None,
+        Side::Open => Some(Verdict::Goto(names::STAMP.to_owned())),
+        Side::List(id) => Some(Verdict::Goto(class(Direction::Ingress, id))),
+    };
     let from = from.map(|verdict| (names::from_pod(family), verdict));
     let to = to.map(|verdict| (names::to_pod(family), verdict));
     from.into_iter().chain(to)

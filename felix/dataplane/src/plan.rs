@@ -203,12 +203,12 @@ impl Planner {
         };
         self.finish(&before, &Changed::default())
     }
+
     fn before(&self, addresses: BTreeSet<IpAddr>) -> Vec<Before> {
         let before = |address| {
             let claims = self.owners.get(&address);
             let sides = address_sides(&self.policy, claims);
-            let source =
-                claims.and_then(|claims| source_key(&self.policy, &self.local, claims, address));
+            let source = source_key(&self.policy, &self.local, claims, address);
             Before {
                 address,
                 sides,
@@ -233,8 +233,16 @@ impl Planner {
     fn touched(&self, before: &[Before], changed: &Changed) -> Touched {
         let mut touch = Touch::default();
         let mut leaving: BTreeMap<ClassId, usize> = BTreeMap::new();
-        for Before { address, sides, .. } in before {
-            let after = address_sides(&self.policy, self.owners.get(address));
+        for Before {
+            address,
+            sides,
+            source,
+        } in before
+        {
+            let claims = self.owners.get(address);
+            let after = address_sides(&self.policy, claims);
+            let source_now = source_key(&self.policy, &self.local, claims, *address);
+            touch.source(*address, source.as_ref(), source_now.as_ref());
             let now = |id| self.policy.rule_lists.get(&id);
             let then = |id| match changed.lists.get(&id) {
                 Some(before) => before.as_ref(),

@@ -11,9 +11,9 @@ use margay_policy::node_policy::{NodePolicy, RuleList, RuleListId, Service};
 
 use crate::epochs::Touched;
 use crate::local::{Local, Side, Sides, address_sides, owners};
-use crate::lower::SetId;
 use crate::lower::class::{class, only_allows};
-use crate::ruleset::Family;
+use crate::lower::{SetId, source_key};
+use crate::ruleset::{Family, Key};
 
 /// Compares two states of a node.
 ///
@@ -27,9 +27,10 @@ use crate::ruleset::Family;
 ///   due to a set that lost (or, with deny or pass rules, gained) the other end. That address is touched;
 /// - **everything else** (isolated now, another list, closed, a pod that came or went): the address
 ///   itself is touched. That a pod came or went counts because packets of its connections may have
-///   been forwarded while the address was nobody's here.
+///   been forwarded while the address was nobody's here. So is an address that its pod may no longer
+///   send with on the link where it might.
 ///
-/// Masquerading and links decide no verdict.
+/// Masquerading decides no verdict.
 pub fn touched(old: (&NodePolicy, &Local), new: (&NodePolicy, &Local)) -> Touched {
     let old_owners = owners(&old.1.attachments);
     let new_owners = owners(&new.1.attachments);
@@ -41,8 +42,14 @@ pub fn touched(old: (&NodePolicy, &Local), new: (&NodePolicy, &Local)) -> Touche
         .copied()
         .collect::<BTreeSet<IpAddr>>()
     {
-        let before = address_sides(old.0, old_owners.get(&address));
-        let after = address_sides(new.0, new_owners.get(&address));
+        let claims = (old_owners.get(&address), new_owners.get(&address));
+        let before = address_sides(old.0, claims.0);
+        let after = address_sides(new.0, claims.1);
+        touch.source(
+            address,
+            source_key(old.0, old.1, claims.0, address).as_ref(),
+            source_key(new.0, new.1, claims.1, address).as_ref(),
+        );
         for list in touch.address(
             address,
             (before, after),
@@ -97,6 +104,13 @@ impl Touch {
             }
         }
         staying
+    }
+
+    /// The element by which a client is known to be on its link.
+    pub(crate) fn source(&mut self, address: IpAddr, before: Option<&Key>, after: Option<&Key>) {
+        if before.is_some() && before != after {
+            self.addresses.insert(address);
+        }
     }
 
     /// A set changed that a list in force looks into.

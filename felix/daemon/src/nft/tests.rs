@@ -138,21 +138,21 @@ fn attachment(link: &str, list: &[&str]) -> Attachment {
     }
 }
 
-/// Two pods: `web` may be reached at TCP 80 by two addresses and a block, and talks to anybody; `db` has no policy.
+/// Two pods: `web` may be reached at TCP 80 by two addresses and a block, and talks to anybody; `db` may talk to one of
+/// these addresses, and may be reached by anybody.
 fn beginning() -> Beginning {
-    let origin = Origin {
-        policy: PolicyId {
-            name: "web".into(),
-            namespace: "shop".into(),
-            kind: PolicyKind::NetworkPolicy,
-        },
-        direction: Direction::Ingress,
-        rule: 0,
-    };
-    let rule = |peer, ports| Rule {
+    let rule = |policy: &str, direction, peer, ports| Rule {
         matches: Match::Traffic { peer, ports },
         action: Action::Allow,
-        origin: origin.clone(),
+        origin: Origin {
+            policy: PolicyId {
+                name: policy.into(),
+                namespace: "shop".into(),
+                kind: PolicyKind::NetworkPolicy,
+            },
+            direction,
+            rule: 0,
+        },
     };
     let blocks = [
         "192.0.2.0/24",
@@ -171,8 +171,10 @@ fn beginning() -> Beginning {
         tiers: vec![TierRules {
             name: "default".into(),
             rules: vec![
-                rule(Peer::Set(AddressSetId(7)), http),
+                rule("web", Direction::Ingress, Peer::Set(AddressSetId(7)), http),
                 rule(
+                    "web",
+                    Direction::Ingress,
                     Peer::Cidrs(blocks.iter().map(|block| block.parse().unwrap()).collect()),
                     Ports::Any,
                 ),
@@ -180,18 +182,31 @@ fn beginning() -> Beginning {
             end: TierEnd::Deny,
         }],
     };
-    let endpoint = |ingress| Endpoint {
+    let egress = RuleList {
+        direction: Direction::Egress,
+        tiers: vec![TierRules {
+            name: "default".into(),
+            rules: vec![rule(
+                "db",
+                Direction::Egress,
+                Peer::Set(AddressSetId(7)),
+                Ports::Any,
+            )],
+            end: TierEnd::Deny,
+        }],
+    };
+    let endpoint = |ingress, egress| Endpoint {
         uid: String::new(),
         addresses: BTreeSet::new(),
         ingress,
-        egress: None,
+        egress,
     };
     let policy = NodePolicy {
         endpoints: BTreeMap::from([
-            (pod("web"), endpoint(Some(RuleListId(1)))),
-            (pod("db"), endpoint(None)),
+            (pod("web"), endpoint(Some(RuleListId(1)), None)),
+            (pod("db"), endpoint(None, Some(RuleListId(2)))),
         ]),
-        rule_lists: BTreeMap::from([(RuleListId(1), list)]),
+        rule_lists: BTreeMap::from([(RuleListId(1), list), (RuleListId(2), egress)]),
         address_sets: BTreeMap::from([(
             AddressSetId(7),
             addresses(&["10.1.0.9", "10.1.0.8", "fd00::9"]),

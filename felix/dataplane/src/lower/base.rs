@@ -78,7 +78,6 @@ pub(crate) fn base(epochs: &Epochs) -> Ruleset {
     chain(names::INPUT, hook(HookPoint::Input, 0), input());
     chain(names::KNOWN, None, known());
     chain(names::JUDGE, None, judge());
-    chain(names::SERVER, None, server());
     chain(names::STAMP, None, vec![stamp(epochs)]);
     for (set, key) in epochs.elements() {
         sets.get_mut(set)
@@ -92,8 +91,8 @@ pub(crate) fn base(epochs: &Epochs) -> Ruleset {
 /// The only rule of `stamp`.
 ///
 /// It must hold no verdict: such a rule would have the kernel validate the whole table at each new
-/// epoch. So what follows is the end of the chain, and that is the default verdict of the base
-/// chain, accept, since everything comes here by `goto`.
+/// epoch. So what follows is the end of the chain: for `known` its next rule, for all others, who come
+/// here by `goto`, the default verdict of the base chain, accept.
 pub(crate) fn stamp(epochs: &Epochs) -> Rule {
     rule(
         Vec::new(),
@@ -200,13 +199,14 @@ pub(crate) fn goto(chain: &str) -> Action {
     Action::Verdict(Verdict::Goto(chain.to_owned()))
 }
 
+pub(crate) const RETURN: Action = Action::Verdict(Verdict::Return);
 const ACCEPT: Action = Action::Verdict(Verdict::Accept);
 const DROP: Action = Action::Verdict(Verdict::Drop);
 
 fn ct_states() -> Set {
     let verdicts = [
-        (CtState::Established, Verdict::Goto(names::KNOWN.to_owned())),
-        (CtState::Related, Verdict::Goto(names::KNOWN.to_owned())),
+        (CtState::Established, Verdict::Jump(names::KNOWN.to_owned())),
+        (CtState::Related, Verdict::Jump(names::KNOWN.to_owned())),
         (CtState::Invalid, Verdict::Drop),
         (CtState::Untracked, Verdict::Drop),
     ];
@@ -303,6 +303,7 @@ fn input() -> Vec<Rule> {
     ]
 }
 
+/// Accepts, or returns to be judged.
 fn known() -> Vec<Rule> {
     let window = Match::In(vec![Field::Epoch], names::WINDOW.to_owned(), Test::IsNot);
     let mut rules = vec![
@@ -311,77 +312,60 @@ fn known() -> Vec<Rule> {
             ACCEPT,
             "judged since the last change",
         ),
-        rule(
-            vec![window],
-            goto(names::JUDGE),
-            "never judged, or too long ago",
-        ),
+        rule(vec![window], RETURN, "never judged, or too long ago"),
     ];
     for family in Family::BOTH {
         for end in [Field::Client(family), Field::Server(family)] {
             let stale = is_in(vec![Field::Epoch, end], names::stale(family));
-            rules.push(rule(
-                vec![stale],
-                goto(names::JUDGE),
-                "touched by a change since",
-            ));
+            rules.push(rule(vec![stale], RETURN, "touched by a change since"));
         }
     }
-    rules.push(rule(Vec::new(), goto(names::STAMP), "untouched"));
+    let stamp = Action::Verdict(Verdict::Jump(names::STAMP.to_owned()));
+    rules.push(rule(Vec::new(), stamp, "untouched"));
+    rules.push(rule(Vec::new(), ACCEPT, "untouched"));
     rules
 }
 
+/// What a client may not have is dropped; all else goes on from rule to rule, to its server's chains.
 fn judge() -> Vec<Rule> {
     let mut rules = Vec::new();
     for family in Family::BOTH {
-        let map = Action::Map(
-            vec![Field::Client(family)],
-            names::from_pod(family).to_owned(),
-        );
-        rules.push(rule(Vec::new(), map, ""));
+        let map = names::from_pod(family).to_owned();
+        let egress = Action::Map(vec![Field::Client(family)], map);
+        rules.push(rule(Vec::new(), egress, ""));
     }
-    rules.extend(closed(
-        CtDirection::Original,
-        CtDirection::Reply,
-        "a pod without known policy",
-    ));
-    rules.push(rule(Vec::new(), goto(names::SERVER), ""));
-    rules
-}
-
-fn server() -> Vec<Rule> {
-    let mut rules = Vec::new();
+    // A client without an element is no pod of ours, or an open one.
     for family in Family::BOTH {
-        let map = Action::Map(
-            vec![Field::Server(family)],
-            names::to_pod(family).to_owned(),
-        );
-        rules.push(rule(Vec::new(), map, ""));
+        for (direction, side, link) in [
+            (CtDirection::Original, Side::In, Field::InLink),
+            (CtDirection::Reply, Side::Out, Field::OutLink),
+        ] {
+            let stranger = Match::In(
+                vec![link, Field::Client(family)],
+                names::pod_source(family).to_owned(),
+                Test::IsNot,
+            );
+            let matches = vec![
+                Match::Direction(direction),
+                Match::OurLink(side, Test::Is),
+                stranger,
+            ];
+            rules.push(rule(matches, DROP, "its client is no known pod"));
+        }
     }
-    rules.extend(closed(
-        CtDirection::Reply,
-        CtDirection::Original,
-        "a pod without known policy",
-    ));
+    for family in Family::BOTH {
+        let map = names::to_pod(family).to_owned();
+        let ingress = Action::Map(vec![Field::Server(family)], map);
+        rules.push(rule(Vec::new(), ingress, ""));
+    }
+    // A server without an element is no pod of ours, or a closed one.
+    for (direction, side) in [
+        (CtDirection::Reply, Side::In),
+        (CtDirection::Original, Side::Out),
+    ] {
+        let matches = vec![Match::Direction(direction), Match::OurLink(side, Test::Is)];
+        rules.push(rule(matches, DROP, "its server is no known pod"));
+    }
     rules.push(rule(Vec::new(), goto(names::STAMP), ""));
     rules
-}
-
-/// Drops what comes from (`sends`) or goes to (`receives`) a pod that had no element in the maps.
-fn closed(sends: CtDirection, receives: CtDirection, comment: &str) -> [Rule; 2] {
-    [
-        rule(
-            vec![Match::Direction(sends), Match::OurLink(Side::In, Test::Is)],
-            DROP,
-            comment,
-        ),
-        rule(
-            vec![
-                Match::Direction(receives),
-                Match::OurLink(Side::Out, Test::Is),
-            ],
-            DROP,
-            comment,
-        ),
-    ]
 }

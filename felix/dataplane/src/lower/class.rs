@@ -11,7 +11,7 @@ use margay_policy::node_policy::{
 use sha2::{Digest, Sha256};
 
 use super::SetId;
-use super::base::{goto, is_in, prefixes, ranges, rule};
+use super::base::{RETURN, goto, is_in, prefixes, ranges, rule};
 use crate::names;
 use crate::ruleset::{Action, Chain, ChainName, Family, Field, Match, Set, SetName, Test, Verdict};
 
@@ -37,10 +37,10 @@ pub(crate) struct Class {
 pub(crate) fn class(id: RuleListId, list: &RuleList, family: Family) -> Class {
     let mut class = Class::default();
     let direction = list.direction;
-    let allow = goto(match direction {
-        Direction::Egress => names::SERVER,
-        Direction::Ingress => names::STAMP,
-    });
+    let allow = match direction {
+        Direction::Egress => RETURN,
+        Direction::Ingress => goto(names::STAMP),
+    };
     // The first chain must exist: elements go to it.
     let tiers = list.tiers.len().max(1);
     for index in 0..tiers {

@@ -6,9 +6,10 @@ use margay_policy::node_policy::{
 };
 
 use super::*;
+use crate::epochs::{Touched, mark};
 use crate::local::MAX_TIERS;
-use crate::ruleset::{CtDirection, HookPoint};
-use crate::sim::{Packet, run};
+use crate::ruleset::{CtDirection, CtState, HookPoint};
+use crate::sim::{Outcome, Packet, run};
 use crate::testing::{attach, endpoint, first_packet, kernel, origin};
 
 fn allow_all(direction: Direction, tiers: usize) -> RuleList {
@@ -59,6 +60,127 @@ fn connects(policy: &NodePolicy, local: &Local) -> bool {
     .accepted
 }
 
+/// The packet that answers the first one, and nothing was stamped yet.
+fn answer(client: (&str, &str), server: (&str, &str)) -> Packet {
+    let mut packet = first_packet(client, server);
+    std::mem::swap(&mut packet.in_link, &mut packet.out_link);
+    std::mem::swap(&mut packet.source, &mut packet.destination);
+    let connection = packet.connection.as_mut().unwrap();
+    connection.state = CtState::Established;
+    connection.direction = CtDirection::Reply;
+    packet
+}
+
+#[test]
+fn a_client_must_be_a_known_pod_of_its_link_in_both_directions() {
+    let mut policy = NodePolicy::default();
+    let mut local = Local::default();
+    for (pod, link, addresses) in [
+        ("known", "mgy0", ["10.0.0.1", "fd00::1"]),
+        ("unknown", "mgy1", ["10.0.0.2", "fd00::2"]),
+    ] {
+        attach(&mut local, &PodId::new("ns", pod), link, &addresses);
+    }
+    policy
+        .endpoints
+        .insert(PodId::new("ns", "known"), endpoint(None, None));
+    let ruleset = lower(&policy, &local);
+    let mut bare = ruleset.clone();
+    for family in Family::BOTH {
+        let map = bare.sets.get_mut(names::from_pod(family)).unwrap();
+        map.elements.clear();
+    }
+    for (known, unknown, nobody, far) in [
+        ("10.0.0.1", "10.0.0.2", "10.0.0.3", "192.0.2.1"),
+        ("fd00::1", "fd00::2", "fd00::3", "2001:db8::1"),
+    ] {
+        let passes = |ruleset: &Ruleset, client| {
+            let first = first_packet(client, ("eth0", far));
+            let answer = answer(client, ("eth0", far));
+            [first, answer].map(|packet| run(ruleset, &packet).accepted)
+        };
+        assert_eq!(passes(&ruleset, ("mgy0", known)), [true, true]);
+        for client in [("mgy1", unknown), ("mgy0", nobody), ("mgy1", known)] {
+            assert_eq!(passes(&ruleset, client), [false, false], "{client:?}");
+            assert_eq!(passes(&bare, client), [false, false], "{client:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_must_be_a_known_pod_in_both_directions() {
+    let mut policy = NodePolicy::default();
+    let mut local = Local::default();
+    for (pod, link, address) in [
+        ("known", "mgy0", "10.0.0.1"),
+        ("unknown", "mgy1", "10.0.0.2"),
+    ] {
+        attach(&mut local, &PodId::new("ns", pod), link, &[address]);
+    }
+    policy
+        .endpoints
+        .insert(PodId::new("ns", "known"), endpoint(None, None));
+    let ruleset = lower(&policy, &local);
+    let passes = |server| {
+        let first = first_packet(("eth0", "192.0.2.1"), server);
+        let answer = answer(("eth0", "192.0.2.1"), server);
+        [first, answer].map(|packet| run(&ruleset, &packet).accepted)
+    };
+    assert_eq!(passes(("mgy0", "10.0.0.1")), [true, true]);
+    assert_eq!(passes(("mgy1", "10.0.0.2")), [false, false]);
+    assert_eq!(passes(("mgy1", "10.0.0.3")), [false, false]);
+}
+
+#[test]
+fn an_untouched_connection_gets_the_new_epoch_without_being_judged() {
+    let (policy, mut local) = two_pods(
+        &allow_all(Direction::Ingress, 1),
+        &allow_all(Direction::Egress, 1),
+    );
+    let mut packet = first_packet(("mgy0", "10.0.0.1"), ("mgy1", "10.0.0.2"));
+    let connection = packet.connection.as_mut().unwrap();
+    connection.state = CtState::Established;
+    connection.mark = mark(local.epochs.current());
+    let other = Touched::Addresses(["10.0.0.3".parse().unwrap()].into());
+    local.epochs.bump(&other);
+    let outcome = run(&lower(&policy, &local), &packet);
+    assert!(outcome.accepted);
+    assert_eq!(outcome.mark, mark(local.epochs.current()));
+    let judged = |outcome: &Outcome| outcome.trace.iter().any(|(chain, _)| chain == names::JUDGE);
+    assert!(!judged(&outcome), "{:?}", outcome.trace);
+    local
+        .epochs
+        .bump(&Touched::Addresses(["10.0.0.2".parse().unwrap()].into()));
+    assert!(judged(&run(&lower(&policy, &local), &packet)));
+}
+
+#[test]
+fn a_kernel_that_remembers_nothing_walks_each_list_once_for_each_hook() {
+    let mut policy = NodePolicy::default();
+    let mut local = Local::default();
+    for number in 0..20u8 {
+        let pod = PodId::new("ns", format!("p{number}"));
+        let (ingress, egress) = (2 * u128::from(number), 2 * u128::from(number) + 1);
+        for (id, direction) in [(ingress, Direction::Ingress), (egress, Direction::Egress)] {
+            policy
+                .rule_lists
+                .insert(RuleListId(id), allow_all(direction, 2));
+        }
+        policy
+            .endpoints
+            .insert(pod.clone(), endpoint(Some(ingress), Some(egress)));
+        let address = format!("10.0.0.{number}");
+        attach(&mut local, &pod, &format!("mgy{number}"), &[&address]);
+    }
+    let walks = kernel::walks(&lower(&policy, &local));
+    let lists: Vec<_> = walks
+        .iter()
+        .filter(|(name, _)| name.ends_with("-0"))
+        .collect();
+    assert_eq!(lists.len(), 40);
+    assert!(lists.iter().all(|(_, walks)| **walks == 2), "{lists:?}");
+}
+
 #[test]
 fn the_deepest_lists_still_load_and_deeper_ones_close_the_pod() {
     let list = |direction, tiers| allow_all(direction, tiers);
@@ -69,6 +191,8 @@ fn the_deepest_lists_still_load_and_deeper_ones_close_the_pod() {
     let (policy, local) = two_pods(&ingress, &egress);
     assert!(connects(&policy, &local));
     let (policy, local) = two_pods(&list(Direction::Ingress, MAX_TIERS + 1), &egress);
+    assert!(!connects(&policy, &local));
+    let (policy, local) = two_pods(&ingress, &list(Direction::Egress, MAX_TIERS + 1));
     assert!(!connects(&policy, &local));
 }
 
@@ -92,6 +216,15 @@ fn a_list_that_nobody_sent_closes_its_direction_only() {
         .endpoints
         .insert(PodId::new("ns", "p1"), endpoint(Some(2), Some(2)));
     assert!(!connects(&policy, &local), "an egress list for ingress");
+    policy
+        .endpoints
+        .insert(PodId::new("ns", "p1"), endpoint(None, None));
+    for egress in [9, 1] {
+        policy
+            .endpoints
+            .insert(PodId::new("ns", "p0"), endpoint(None, Some(egress)));
+        assert!(!connects(&policy, &local), "egress list {egress}");
+    }
 }
 
 #[test]

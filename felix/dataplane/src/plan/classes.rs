@@ -59,8 +59,7 @@ impl Planner {
             for (set, verdict) in new {
                 self.draft.element(set, key(), Some(Some(verdict)));
             }
-            let now =
-                claims.and_then(|claims| source_key(&self.policy, &self.local, claims, *address));
+            let now = source_key(&self.policy, &self.local, claims, *address);
             if *source != now {
                 for (key, value) in [(source.clone(), None), (now, Some(None))] {
                     if let Some(key) = key {

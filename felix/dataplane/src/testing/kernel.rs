@@ -21,9 +21,22 @@ pub(crate) fn apply(actual: &mut Actual, operations: &[Operation]) -> Result<(),
         .iter()
         .filter(|(_, chain)| chain.base != ActualBase::Known(None));
     for (name, _) in bases {
-        validate(actual, name, 0)?;
+        validate(actual, name, 0, &mut |_| ())?;
     }
     Ok(())
+}
+
+/// How often a kernel that remembers nothing walks each chain to validate the table.
+pub(crate) fn walks(ruleset: &Ruleset) -> BTreeMap<ChainName, usize> {
+    let actual = Actual::from(ruleset);
+    let mut walks = BTreeMap::new();
+    for (name, chain) in &ruleset.chains {
+        if chain.hook.is_some() {
+            let mut walk = |name: &str| *walks.entry(name.to_owned()).or_default() += 1;
+            validate(&actual, name, 0, &mut walk).unwrap();
+        }
+    }
+    walks
 }
 
 /// Loads a whole ruleset.
@@ -288,11 +301,17 @@ fn check_key(set: &Set, key: &Key) -> Result<(), String> {
     }
 }
 
-/// Loops and depth.
-fn validate(actual: &Actual, name: &str, depth: usize) -> Result<(), String> {
+/// Loops and depth; a `goto` counts as a `jump` does.
+fn validate(
+    actual: &Actual,
+    name: &str,
+    depth: usize,
+    walk: &mut impl FnMut(&str),
+) -> Result<(), String> {
     if depth > DEPTH {
         return Err(format!("{name}: too many links"));
     }
+    walk(name);
     let rules = actual
         .chains
         .get(name)
@@ -303,13 +322,13 @@ fn validate(actual: &Actual, name: &str, depth: usize) -> Result<(), String> {
             continue;
         };
         if let Some(next) = rule_target(rule) {
-            validate(actual, next, depth + 1)?;
+            validate(actual, next, depth + 1, walk)?;
         }
         if let Action::Map(_, map) = &rule.action
             && let Some(ActualSet::Known(map)) = actual.sets.get(map)
         {
             for next in map.elements.values().flatten().filter_map(target) {
-                validate(actual, next, depth + 1)?;
+                validate(actual, next, depth + 1, walk)?;
             }
         }
     }

@@ -187,13 +187,18 @@ fn a_pod_that_comes_or_goes_is_touched_unless_it_comes_open() {
 }
 
 #[test]
-fn another_link_or_other_pools_touch_nobody() {
+fn another_link_touches_the_pod_and_other_pools_nobody() {
     let (policy, local) = isolated(Action::Allow);
     let mut moved = local.clone();
     attach(&mut moved, &pod(), "mgy1", &["10.0.0.1"]);
-    moved.nat.sources.insert("10.0.0.0/8".parse().unwrap());
     assert_eq!(
         touched((&policy, &local), (&policy, &moved)),
+        some(&["10.0.0.1"])
+    );
+    let mut other = local.clone();
+    other.nat.sources.insert("10.0.0.0/8".parse().unwrap());
+    assert_eq!(
+        touched((&policy, &local), (&policy, &other)),
         Touched::Nothing
     );
 }

@@ -7,6 +7,7 @@ mod cni;
 mod compile;
 mod latency;
 mod nft;
+mod packets;
 mod report;
 mod routes;
 
@@ -26,6 +27,7 @@ const TABLES: &[Table] = &[
         Ok(())
     }),
     ("nft", nft::run),
+    ("packets", packets::run),
     ("routes", routes::run),
     ("cni", cni::run),
     ("latency", latency::run),

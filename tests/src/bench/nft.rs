@@ -114,7 +114,7 @@ fn install(
                 socket.commit(batch)?;
                 Ok(octets)
             });
-            Ok((took, memory.grown()? / octets? as f64))
+            Ok((took, memory.grown()? / f64::from(u32::try_from(octets?)?)))
         })?;
         ours.push(took);
         transient.push(grown);
@@ -224,8 +224,8 @@ fn our_deltas(shape: Shape) -> Result<[Vec<Duration>; 5]> {
     let mut element = Vec::new();
     for i in 0..2_000 {
         let key = vec![
-            KeyValue::Id(shape.set(i % shape.policies).0),
-            KeyValue::Address(shape.stranger(i)),
+            KeyValue::Id(Shape::set(i % shape.policies).0),
+            KeyValue::Address(Shape::stranger(i)),
         ];
         let add = Operation::AddElements {
             set: set.clone(),
@@ -247,7 +247,7 @@ fn our_deltas(shape: Shape) -> Result<[Vec<Duration>; 5]> {
         let patch = |id: AddressSetId, add: BTreeSet<_>, remove: BTreeSet<_>| {
             PolicyChange::PatchAddressSet { id, add, remove }
         };
-        let (id, member) = (shape.set(i), BTreeSet::from([shape.stranger(i)]));
+        let (id, member) = (Shape::set(i), BTreeSet::from([Shape::stranger(i)]));
         let (took, done) = time(|| ours.apply(&[patch(id, member.clone(), BTreeSet::new())]));
         done?;
         added.push(took);
@@ -258,10 +258,10 @@ fn our_deltas(shape: Shape) -> Result<[Vec<Duration>; 5]> {
     for i in 0..100 {
         let new = shape.policies + i;
         let changes = shape.pod_changes(new);
-        let attachment: Attachment = shape.attachment(new);
+        let attachment: Attachment = Shape::attachment(new);
         let (took, done) = time(|| {
             let mut operations = ours.planner.apply(&changes).operations;
-            operations.extend(ours.planner.attach(&shape.pod(new), attachment).operations);
+            operations.extend(ours.planner.attach(&Shape::pod(new), attachment).operations);
             ours.commit(&operations)
         });
         done?;
@@ -272,14 +272,14 @@ fn our_deltas(shape: Shape) -> Result<[Vec<Duration>; 5]> {
         let changes = [
             PolicyChange::PutRuleList {
                 id: new,
-                list: shape.list(i, 8080),
+                list: Shape::list(i, 8080),
             },
             PolicyChange::PutEndpoint {
-                pod: shape.pod(i),
-                endpoint: shape.endpoint(new),
+                pod: Shape::pod(i),
+                endpoint: Shape::endpoint(new),
             },
             PolicyChange::DeleteRuleList {
-                id: shape.list_id(i),
+                id: Shape::list_id(i),
             },
         ];
         let (took, done) = time(|| ours.apply(&changes));

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 /// The process' resident memory, from a moment on.
 pub(crate) struct Peak {
-    before: u64,
+    before: u32,
 }
 
 impl Peak {
@@ -17,7 +17,7 @@ impl Peak {
     pub(crate) fn start() -> Result<Self> {
         fs::write("/proc/self/clear_refs", "5")?;
         Ok(Self {
-            before: octets("VmRSS:")?,
+            before: kilobytes("VmRSS:")?,
         })
     }
 
@@ -26,15 +26,15 @@ impl Peak {
     /// # Errors
     /// As [`Self::start`].
     pub(crate) fn grown(&self) -> Result<f64> {
-        Ok(octets("VmHWM:")?.saturating_sub(self.before) as f64)
+        Ok(f64::from(kilobytes("VmHWM:")?.saturating_sub(self.before)) * 1024.0)
     }
 }
 
-fn octets(field: &str) -> Result<u64> {
+fn kilobytes(field: &str) -> Result<u32> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kilobytes = line
+    let number = line
         .and_then(|line| line.split_whitespace().next())
         .context("no such field in /proc/self/status")?;
-    Ok(kilobytes.parse::<u64>()? * 1024)
+    Ok(number.parse()?)
 }

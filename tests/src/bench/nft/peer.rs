@@ -44,7 +44,7 @@ pub(crate) fn ruleset(shape: Shape) -> String {
     for i in 0..shape.policies {
         put(
             &mut text,
-            format_args!(" {} : goto p{i},", shape.address(i)),
+            format_args!(" {} : goto p{i},", Shape::address(i)),
         );
     }
     text.push_str(
@@ -96,7 +96,7 @@ pub(crate) fn element(shape: Shape, i: u32) -> String {
     format!(
         "add element inet peer s{} {{ {} }}\n",
         i % shape.policies,
-        shape.stranger(i)
+        Shape::stranger(i)
     )
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn pod(shape: Shape, i: u32) -> String {
         &mut text,
         format_args!(
             "add element inet peer to_pod {{ {} : goto p{new} }}\n",
-            shape.address(new)
+            Shape::address(new)
         ),
     );
     text

@@ -18,21 +18,21 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    pub(crate) fn pod(self, i: u32) -> PodId {
+    pub(crate) fn pod(i: u32) -> PodId {
         PodId::new("bench", format!("pod-{i}"))
     }
 
     /// The pod's address.
-    pub(crate) fn address(self, i: u32) -> Ipv4Addr {
+    pub(crate) fn address(i: u32) -> Ipv4Addr {
         Ipv4Addr::from(0x0a40_0000 + i)
     }
 
-    pub(crate) fn set(self, i: u32) -> AddressSetId {
+    pub(crate) fn set(i: u32) -> AddressSetId {
         // spread as hashes are
         AddressSetId(u128::from(i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
     }
 
-    pub(crate) fn list_id(self, i: u32) -> RuleListId {
+    pub(crate) fn list_id(i: u32) -> RuleListId {
         RuleListId(u128::from(i + 1))
     }
 
@@ -42,15 +42,15 @@ impl Shape {
     }
 
     /// An address that is in no set.
-    pub(crate) fn stranger(self, i: u32) -> IpAddr {
+    pub(crate) fn stranger(i: u32) -> IpAddr {
         IpAddr::V4(Ipv4Addr::from(0x0af0_0000 + i))
     }
 
     /// Three rules: two ports of TCP, the first of which is `port`, and one of UDP.
-    pub(crate) fn list(self, i: u32, port: u16) -> RuleList {
+    pub(crate) fn list(i: u32, port: u16) -> RuleList {
         let rule = |(rule, (protocol, port))| Rule {
             matches: Match::Traffic {
-                peer: Peer::Set(self.set(i)),
+                peer: Peer::Set(Self::set(i)),
                 ports: Ports::Ranges(vec![PortRange {
                     protocol,
                     first: port,
@@ -85,7 +85,7 @@ impl Shape {
         }
     }
 
-    pub(crate) fn endpoint(self, ingress: RuleListId) -> Endpoint {
+    pub(crate) fn endpoint(ingress: RuleListId) -> Endpoint {
         Endpoint {
             uid: String::new(),
             addresses: BTreeSet::new(),
@@ -94,8 +94,8 @@ impl Shape {
         }
     }
 
-    pub(crate) fn attachment(self, i: u32) -> Attachment {
-        let addresses = [IpAddr::V4(self.address(i))].into();
+    pub(crate) fn attachment(i: u32) -> Attachment {
+        let addresses = [IpAddr::V4(Self::address(i))].into();
         Attachment {
             link: format!("mgy{i:011x}"),
             addresses,
@@ -104,7 +104,7 @@ impl Shape {
 
     pub(crate) fn attachments(self) -> BTreeMap<PodId, Attachment> {
         (0..self.policies)
-            .map(|i| (self.pod(i), self.attachment(i)))
+            .map(|i| (Self::pod(i), Self::attachment(i)))
             .collect()
     }
 
@@ -113,11 +113,13 @@ impl Shape {
         for i in 0..self.policies {
             policy
                 .endpoints
-                .insert(self.pod(i), self.endpoint(self.list_id(i)));
-            policy.rule_lists.insert(self.list_id(i), self.list(i, 80));
+                .insert(Self::pod(i), Self::endpoint(Self::list_id(i)));
+            policy
+                .rule_lists
+                .insert(Self::list_id(i), Self::list(i, 80));
             policy
                 .address_sets
-                .insert(self.set(i), self.set_members(i).map(IpAddr::V4).collect());
+                .insert(Self::set(i), self.set_members(i).map(IpAddr::V4).collect());
         }
         policy
     }
@@ -125,17 +127,17 @@ impl Shape {
     /// What makes a pod with a policy of its own known.
     pub(crate) fn pod_changes(self, i: u32) -> Vec<PolicyChange> {
         let add = self.set_members(i).map(IpAddr::V4).collect();
-        let (id, list) = (self.list_id(i), self.list(i, 80));
+        let (id, list) = (Self::list_id(i), Self::list(i, 80));
         vec![
             PolicyChange::PatchAddressSet {
-                id: self.set(i),
+                id: Self::set(i),
                 add,
                 remove: BTreeSet::new(),
             },
             PolicyChange::PutRuleList { id, list },
             PolicyChange::PutEndpoint {
-                pod: self.pod(i),
-                endpoint: self.endpoint(id),
+                pod: Self::pod(i),
+                endpoint: Self::endpoint(id),
             },
         ]
     }

@@ -52,34 +52,38 @@ pub fn network_policy(object: &NetworkPolicy, warnings: &mut Warnings) -> (Polic
         !egress_rules.is_empty(),
         warnings,
     );
-    let ingress = has_ingress.then(|| {
-        let rules = ingress_rules.iter().enumerate();
-        rules
-            .map(|(index, rule)| {
-                let path = format!("spec.ingress[{index}]");
-                let peers = Peers {
-                    list: rule.from.as_deref(),
-                    field: "from",
-                    namespace: &id.namespace,
-                };
-                peers.rule(rule.ports.as_deref(), &path, warnings)
-            })
-            .collect()
-    });
-    let egress = has_egress.then(|| {
-        let rules = egress_rules.iter().enumerate();
-        rules
-            .map(|(index, rule)| {
-                let path = format!("spec.egress[{index}]");
-                let peers = Peers {
-                    list: rule.to.as_deref(),
-                    field: "to",
-                    namespace: &id.namespace,
-                };
-                peers.rule(rule.ports.as_deref(), &path, warnings)
-            })
-            .collect()
-    });
+    // Rules that `policyTypes` leaves without effect are read all the same, for their warnings.
+    let ingress: Vec<Rule> = (0_usize..)
+        .zip(ingress_rules)
+        .map(|(index, rule)| {
+            let peers = Peers {
+                list: rule.from.as_deref(),
+                field: "from",
+                namespace: &id.namespace,
+            };
+            peers.rule(
+                rule.ports.as_deref(),
+                &format!("spec.ingress[{index}]"),
+                warnings,
+            )
+        })
+        .collect();
+    let egress: Vec<Rule> = (0_usize..)
+        .zip(egress_rules)
+        .map(|(index, rule)| {
+            let peers = Peers {
+                list: rule.to.as_deref(),
+                field: "to",
+                namespace: &id.namespace,
+            };
+            peers.rule(
+                rule.ports.as_deref(),
+                &format!("spec.egress[{index}]"),
+                warnings,
+            )
+        })
+        .collect();
+    let (ingress, egress) = (has_ingress.then_some(ingress), has_egress.then_some(egress));
     let policy = Policy {
         tier: Tier::default_tier(),
         order: ORDER,

@@ -309,3 +309,13 @@ fn a_pod_has_the_addresses_of_its_status() {
     );
     assert_eq!(addresses("{podIPs: [{ip: 10.0.0}]}"), (vec![], 1));
 }
+
+#[test]
+fn values_in_rules_without_effect_are_told_too() {
+    let (policy, warnings) = policy("{policyTypes: [Ingress], egress: [{ports: [{port: 0}]}]}");
+    assert_eq!(policy.egress, None);
+    assert_eq!(
+        warnings,
+        ["spec.egress[0].ports[0].port: 0 is not a port (1 to 65535): this entry matches nothing"]
+    );
+}

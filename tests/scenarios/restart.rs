@@ -1,13 +1,13 @@
 //! felix dies and comes back at any moment; packets do not notice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use margay_tests::lab::clock::Deadline;
+use margay_tests::lab::clock::{Deadline, now};
 use margay_tests::lab::guard::random;
 use margay_tests::lab::prober::Protocol;
-use margay_tests::lab::traffic::{Kind, Samples, Traffic};
+use margay_tests::lab::traffic::{Kind, Traffic};
 
-use crate::support::{alone, gets_through, id, only_from, pod, raise, shot};
+use crate::support::{alone, gets_through, id, only_from, pod, raise, shot, tell};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -46,12 +46,15 @@ fn twenty_kills_at_random_moments_lose_nothing_and_let_nothing_through() {
     let intruders =
         Traffic::start_unanswered(Kind::Connections, &intruders, MILLISECOND * 5).unwrap();
     let seed = random();
-    println!("seed {seed}");
+    tell(&format!("seed {seed}"));
     let mut moment = u64::from_str_radix(&seed, 16).unwrap();
+    let mut done: Vec<(Instant, String)> = Vec::new();
     for round in 0..20 {
         let node = if round % 2 == 0 { "n1" } else { "n2" };
+        done.push((now(), format!("felix of {node} is killed")));
         lab.kill_felix(node).unwrap();
         lab.start_felix(node).unwrap();
+        done.push((now(), format!("felix of {node} is started")));
         // A multiplicative congruence is random enough for a moment of the start, or one after it.
         moment = moment
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -64,13 +67,17 @@ fn twenty_kills_at_random_moments_lose_nothing_and_let_nothing_through() {
     lab.wait_ready().unwrap();
     lab.settle().unwrap();
     talk.wait_sent(100).unwrap();
-    let lost: usize = [talk, visits]
-        .map(|traffic| traffic.stop().unwrap())
-        .concat()
-        .iter()
-        .map(Samples::lost)
-        .sum();
-    assert_eq!(lost, 0, "allowed packets were lost");
+    for (what, traffic) in [("packet", talk), ("connection", visits)] {
+        for samples in traffic.stop().unwrap() {
+            let lost = samples.losses();
+            assert!(
+                lost.is_empty(),
+                "of {} each {what} lost, with what was done before: {:?}",
+                samples.sent(),
+                said(&lost, &done)
+            );
+        }
+    }
     for samples in [forbidden, intruders]
         .map(|traffic| traffic.stop().unwrap())
         .concat()
@@ -82,6 +89,18 @@ fn twenty_kills_at_random_moments_lose_nothing_and_let_nothing_through() {
             "forbidden packets got through"
         );
     }
+}
+
+/// Each moment with the last thing that was done before it, and how long before.
+fn said(moments: &[Instant], done: &[(Instant, String)]) -> Vec<String> {
+    let before = |moment: &Instant| done.iter().rev().find(|(at, _)| at <= moment);
+    let sentence = |moment: &Instant| {
+        before(moment).map_or_else(
+            || "at first".to_owned(),
+            |(at, what)| format!("{:?} after {what}", *moment - *at),
+        )
+    };
+    moments.iter().map(sentence).collect()
 }
 
 #[test]
@@ -105,7 +124,7 @@ fn a_policy_changed_while_felix_is_away_is_in_force_afterwards() {
     lab.start_felix("n2").unwrap();
     lab.settle().unwrap();
     assert!(!gets_through(&mut lab, talk));
-    let settled = margay_tests::lab::clock::now();
+    let settled = now();
     flow.wait_sent(10).unwrap();
     assert_eq!(
         flow.stop().unwrap()[0].answered_since(settled),

@@ -1,5 +1,6 @@
 //! What scenarios share: small worlds, shots between pods, and who may run beside whom.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -18,6 +19,11 @@ pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
 /// For scenarios that only ask what happens: several may run.
 pub(crate) fn together() -> RwLockReadGuard<'static, ()> {
     MACHINE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A line that is shown also when the test succeeds.
+pub(crate) fn tell(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
 }
 
 /// The folder of the checked-in worlds.

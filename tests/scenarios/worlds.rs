@@ -17,7 +17,7 @@ use margay_tests::lab::probe::{Answer, externals_of, read};
 use margay_tests::lab::prober::Effort;
 
 use crate::kubernetes::documents;
-use crate::support::{together, worlds};
+use crate::support::{tell, together, worlds};
 
 /// Labs at once: most of a lab's time is waiting for packets that shall not come.
 const LABS: usize = 4;
@@ -73,7 +73,7 @@ fn packets_agree_with_every_line_of_the_given_worlds() {
 fn packets_agree_with_the_evaluator_on_random_worlds() {
     let _others = together();
     let start = u64::from_str_radix(&random(), 16).unwrap();
-    println!("seeds {start} to {}", start + RANDOM_WORLDS - 1);
+    tell(&format!("seeds {start} to {}", start + RANDOM_WORLDS - 1));
     let wrong = in_labs((start..start + RANDOM_WORLDS).collect(), |seed| {
         let cluster = generate::cluster(*seed, &Profile::kubernetes());
         let flows = generate::probes(*seed, &cluster, 120);

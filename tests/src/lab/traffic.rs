@@ -53,6 +53,15 @@ impl Samples {
             .count()
     }
 
+    /// When those were sent that had no answer.
+    pub fn losses(&self) -> Vec<Instant> {
+        self.0
+            .iter()
+            .filter(|sample| sample.answered.is_none())
+            .map(|sample| sample.sent)
+            .collect()
+    }
+
     /// How many that were sent at `since` or later had an answer.
     pub fn answered_since(&self, since: Instant) -> usize {
         self.0

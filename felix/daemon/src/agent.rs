@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use margay_dataplane::local;
@@ -14,7 +14,7 @@ use margay_sync::status::{Drift, Link};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::cni::attach::Attacher;
+use crate::cni::attach::{Attacher, forget_connections};
 use crate::core::{Core, Input, Known, nat};
 use crate::health::{Metrics, What};
 use crate::host::{Host, Order, PodLink, Repair};
@@ -81,6 +81,7 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         host: host.clone(),
         saver: saver.clone(),
         addresses_file,
+        save_at: None,
         own: inputs.downgrade(),
         latency: metrics.latency.clone(),
         view: view_sender,
@@ -136,6 +137,7 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         journal,
         view: view.clone(),
         locks: Locks::default(),
+        clean: Mutex::default(),
     });
     let cni_socket = args.run.join("cni.sock");
     tokio::task::spawn_blocking(move || cni::start(&cni_socket, attacher)).await??;
@@ -171,6 +173,9 @@ fn take_stock(journal: &Journal) -> anyhow::Result<(Vec<Record>, Vec<PodLink>)> 
         } else {
             let (pod, link) = (&record.pod, &record.link);
             tracing::info!(%pod, link, "an attachment has lost its link and is forgotten");
+            if let Err(error) = forget_connections(&record.addresses) {
+                tracing::warn!(%error, "connections of a pod that is gone stay");
+            }
             journal.remove(&record.attachment)?;
         }
     }

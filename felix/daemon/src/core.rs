@@ -32,6 +32,8 @@ use crate::view::{AttachedPod, View};
 
 /// How many repairs to remember.
 const DRIFT_KEPT: usize = 64;
+/// How long changes of addresses are gathered before they are written down; the journal is what counts.
+const GATHER: Duration = Duration::from_millis(250);
 /// How long a pod waits for its policy, addresses, and a kernel that takes its rules.
 pub(crate) const ADMISSION: Duration = Duration::from_secs(10);
 
@@ -102,6 +104,8 @@ pub(crate) struct Core {
     pub(crate) saver: Saver,
     /// Where the allocator is written down.
     pub(crate) addresses_file: PathBuf,
+    /// When to do that.
+    pub(crate) save_at: Option<Instant>,
     /// Back to ourselves. Weak, so that the core ends with its last client.
     pub(crate) own: mpsc::WeakSender<Input>,
     /// How long changes of policy take until the kernel has them.
@@ -184,22 +188,28 @@ impl Core {
         self.pods.set_blocks(&self.state.usable_blocks());
         self.publish();
         loop {
-            let next = waiting.iter().map(|waiting| waiting.until).min();
-            let input = tokio::select! {
-                input = inputs.recv() => match input {
-                    Some(input) => Some(input),
-                    None => return,
-                },
+            let next = waiting.iter().map(|waiting| waiting.until);
+            let next = next.chain(self.save_at).min();
+            let mut input = tokio::select! {
+                input = inputs.recv() => {
+                    if input.is_none() {
+                        self.save_addresses();
+                        return;
+                    }
+                    input
+                }
                 () = sleep_until(next) => None,
             };
             // What has come meanwhile is done before anybody is told.
-            let mut input = input;
             while let Some(this) = input.take() {
                 self.handle(this, &mut waiting);
                 input = inputs.try_recv().ok();
             }
             self.try_waiting(&mut waiting);
             self.publish();
+            if self.save_at.is_some_and(|at| at <= now()) {
+                self.save_addresses();
+            }
         }
     }
 
@@ -237,7 +247,7 @@ impl Core {
             }
             Input::Release(attachment, reply) => {
                 self.pods.release(&attachment, clock::wall().as_secs());
-                self.save_addresses();
+                self.save_soon();
                 let _ = reply.send(());
             }
             Input::Find(attachment, reply) => {
@@ -328,7 +338,7 @@ impl Core {
             .iter()
             .flat_map(|network| &network.addresses);
         self.host.order(Order::Node(addresses.copied().collect()));
-        self.save_addresses();
+        self.save_soon();
     }
 
     /// Takes an attachment's rights away. Once is enough: later the pod may have another attachment.
@@ -367,7 +377,7 @@ impl Core {
                     };
                     let change = nft::Change::Attach(record.pod.clone(), attachment);
                     let done = self.nft.submit(change);
-                    self.save_addresses();
+                    self.save_soon();
                     let _ = one.reply.send(Ok(Admitted::Yes(record, done)));
                 }
                 Admission::Replace(old) => {
@@ -402,7 +412,12 @@ impl Core {
         .with(details)
     }
 
-    fn save_addresses(&self) {
+    fn save_soon(&mut self) {
+        self.save_at.get_or_insert(now() + GATHER);
+    }
+
+    fn save_addresses(&mut self) {
+        self.save_at = None;
         if let Ok(octets) = serde_json::to_vec(self.pods.allocator()) {
             self.saver.save(self.addresses_file.clone(), octets);
         }

@@ -5,7 +5,6 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// A file that could not be read or written.
@@ -39,10 +38,18 @@ pub(crate) enum DiskError {
 
 /// Replaces a file: written beside it, brought to the disk, renamed into place.
 pub(crate) fn put(path: &Path, octets: &[u8]) -> Result<(), DiskError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let written = (|| {
+    write_beside(path, octets)?;
+    rename_into_place(path)?;
+    let synced = path.parent().map_or(Ok(()), |folder| {
+        File::open(folder).and_then(|folder| folder.sync_all())
+    });
+    synced.map_err(|source| failed(path, source))
+}
+
+/// The first half of [`put`]: the file is on the disk, beside its place.
+pub(crate) fn write_beside(path: &Path, octets: &[u8]) -> Result<(), DiskError> {
+    let beside = beside(path);
+    let write = || {
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -50,27 +57,38 @@ pub(crate) fn put(path: &Path, octets: &[u8]) -> Result<(), DiskError> {
             .mode(0o600)
             .open(&beside)?;
         file.write_all(octets)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)?;
-        sync_folder(path)
-    })();
-    written.map_err(|source| {
-        // What is half written helps nobody; the disk may be full.
-        let _ = std::fs::remove_file(&beside);
-        DiskError::Write {
-            path: path.to_owned(),
-            source,
-        }
+        file.sync_all()
+    };
+    write().map_err(|source| {
+        discard_beside(path);
+        failed(path, source)
     })
 }
 
-/// As [`put`], with the JSON of a value.
-pub(crate) fn put_json(path: &Path, value: &impl Serialize) -> Result<(), DiskError> {
-    let octets = serde_json::to_vec(value).map_err(|error| DiskError::Write {
+/// The second half of [`put`]. Whether the new name outlives a loss of power is not waited for.
+pub(crate) fn rename_into_place(path: &Path) -> Result<(), DiskError> {
+    std::fs::rename(beside(path), path).map_err(|source| {
+        discard_beside(path);
+        failed(path, source)
+    })
+}
+
+/// Gives up after [`write_beside`]: what is half written helps nobody, and the disk may be full.
+pub(crate) fn discard_beside(path: &Path) {
+    let _ = std::fs::remove_file(beside(path));
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    beside.into()
+}
+
+fn failed(path: &Path, source: std::io::Error) -> DiskError {
+    DiskError::Write {
         path: path.to_owned(),
-        source: error.into(),
-    })?;
-    put(path, &octets)
+        source,
+    }
 }
 
 /// Reads a JSON file; `None` if there is none.
@@ -143,14 +161,6 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, DiskError> {
     entries
         .map(|entry| Ok(entry.map_err(failed)?.path()))
         .collect()
-}
-
-/// Brings a rename in the file's folder to the disk.
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use margay_bgpd::RouteChange;
+use margay_dataplane::ruleset::LINK_PREFIX;
 use margay_netlink::{Batch, Connection, Event, LinkRef, Mac, Monitor};
 use margay_sync::status::RouteStatus;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -343,11 +344,13 @@ impl Owner {
             // Routes through a link that goes down vanish without a word; those that could not be set may be possible
             // when one comes up.
             Event::Link(link) => {
-                if self.links.contains_key(&link.name) {
-                    if !link.up {
-                        self.look_soon();
-                    }
-                } else if !link.loopback && self.table.len() > 0 || !self.refused.is_empty() {
+                let look = if link.name.starts_with(LINK_PREFIX) {
+                    // One that we do not know is being made.
+                    !link.up && self.links.contains_key(&link.name)
+                } else {
+                    !link.loopback
+                };
+                if look {
                     self.look_soon();
                 }
             }
@@ -361,10 +364,7 @@ impl Owner {
                     self.links.remove(&link.name);
                     self.table.remove_link(&link.name);
                     self.look_soon();
-                } else if !link
-                    .name
-                    .starts_with(margay_dataplane::ruleset::LINK_PREFIX)
-                {
+                } else if !link.name.starts_with(LINK_PREFIX) {
                     self.look_soon();
                 }
             }

@@ -67,14 +67,26 @@ impl Journal {
         Ok(records)
     }
 
-    /// Writes a record.
-    pub(crate) fn put(&self, record: &Record) -> Result<(), DiskError> {
-        disk::put_json(&self.path(&record.attachment), record)
+    /// Brings a record to the disk, where it does not count yet.
+    pub(crate) fn write(&self, record: &Record) -> Result<(), DiskError> {
+        let path = self.path(&record.attachment);
+        let octets = serde_json::to_vec(record).map_err(|error| DiskError::Write {
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        disk::write_beside(&path, &octets)
     }
 
-    /// Removes a record.
+    /// Has a written record count from now on. Namespaces do not outlive a loss of power, so records need not either.
+    pub(crate) fn keep(&self, record: &Record) -> Result<(), DiskError> {
+        disk::rename_into_place(&self.path(&record.attachment))
+    }
+
+    /// Removes a record, also one that does not count yet.
     pub(crate) fn remove(&self, attachment: &Attachment) -> Result<(), DiskError> {
-        disk::remove(&self.path(attachment))
+        let path = self.path(attachment);
+        disk::discard_beside(&path);
+        disk::remove(&path)
     }
 
     /// What the plugin noted while felix was away, with the file to remove when it is done.

@@ -1,9 +1,11 @@
 //! Attaching and detaching pods, step by step; what a step cannot finish is undone.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
+use ipnet::IpNet;
 use margay_cni::error::Code;
 use margay_cni::request::{Attachment, Pod};
 use margay_cni::wire::Tombstone;
@@ -21,6 +23,9 @@ use crate::locks::Locks;
 use crate::names;
 use crate::view::View;
 
+/// Addresses in the largest block that there can be.
+const LARGEST_BLOCK: usize = 4096;
+
 /// What all calls share.
 #[derive(Debug)]
 pub(crate) struct Attacher {
@@ -29,6 +34,8 @@ pub(crate) struct Attacher {
     pub(crate) journal: Journal,
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) locks: Locks,
+    /// Own blocks of which the kernel remembers no connections but those of attached pods.
+    pub(crate) clean: Mutex<BTreeSet<IpNet>>,
 }
 
 impl Attacher {
@@ -95,8 +102,25 @@ impl Attacher {
             }
             Err(_) => return Err(ending()),
         }
-        // Connections of whoever had the addresses before.
-        forget_connections(&record.addresses)?;
+        self.forget_strangers(record)?;
+        // The disk and the kernel are slow in different ways.
+        let (written, wired) = std::thread::scope(|scope| {
+            let written = scope.spawn(|| self.journal.write(record));
+            let wired = self.wire(record, descriptors);
+            (written.join(), wired)
+        });
+        let mtu = wired?;
+        written
+            .unwrap_or(Ok(()))
+            .and_then(|()| self.journal.keep(record))
+            .map_err(|error| {
+                Refusal::new(Code::Io, "the attachment cannot be recorded").with(error.to_string())
+            })?;
+        Ok(mtu)
+    }
+
+    /// Link, addresses, routes, up.
+    fn wire(&self, record: &Record, descriptors: Descriptors) -> Result<u32, Refusal> {
         let mtu = self.host.mtu();
         let (link, pod_mac) = sandbox::create(record, mtu, &descriptors).map_err(network)?;
         let mut inside = Connection::adopt(descriptors.netlink).map_err(network)?;
@@ -106,10 +130,40 @@ impl Attacher {
             .ask(|answer| Order::Attach(end, answer))
             .ok_or_else(ending)?
             .map_err(network)?;
-        self.journal
-            .put(record)
-            .map_err(|error| Refusal::new(Code::Io, error.to_string()))?;
+        sandbox::settle(&link, &mut inside).map_err(network)?;
         Ok(mtu)
+    }
+
+    /// Deletes connections that the kernel remembers of a pod's addresses from before they were its own.
+    ///
+    /// Looking through the kernel's table takes milliseconds however little is in it. Addresses of our blocks are clean once
+    /// looked at: while nobody has them packets to them end in the block's blackhole, so nothing of them is remembered, and who
+    /// had them is forgotten when they are released. So that is once for each block, and else for each address.
+    fn forget_strangers(&self, record: &Record) -> Result<(), Refusal> {
+        let mut clean = self.clean.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = Arc::clone(&self.view.borrow());
+        let pods = view.pods.values();
+        let in_use: BTreeSet<IpAddr> = pods.flat_map(|pod| &pod.addresses).copied().collect();
+        let (mut addresses, mut blocks) = (BTreeSet::new(), BTreeSet::new());
+        for address in &record.addresses {
+            match view.blocks.keys().find(|block| block.contains(address)) {
+                Some(block) if clean.contains(block) => {}
+                Some(block) => {
+                    let free = all_addresses(*block).filter(|other| !in_use.contains(other));
+                    addresses.extend(free);
+                    blocks.insert(*block);
+                }
+                None => {
+                    addresses.insert(*address);
+                }
+            }
+        }
+        clean.retain(|block| view.blocks.contains_key(block));
+        if !addresses.is_empty() {
+            forget_connections(&addresses)?;
+            clean.extend(blocks);
+        }
+        Ok(())
     }
 
     /// Detaches. Whatever is unknown or gone counts as detached.
@@ -132,23 +186,20 @@ impl Attacher {
         });
         let link = names::link(attachment);
         self.host.ask(|answer| Order::Detach(link.clone(), answer));
-        // A connection of its own: deleting links waits in the kernel, and those of one socket wait for each other.
-        let deleted = Connection::open().and_then(|mut connection| {
-            let mut batch = Batch::new();
-            batch.delete_link(&LinkRef::Name(link));
-            connection.run(batch)
+        std::thread::scope(|scope| {
+            // Without rights the pod makes no new ones.
+            let addresses = record.as_ref().map(|record| &record.addresses);
+            let forgotten = addresses.map(|some| scope.spawn(|| forget_connections(some)));
+            delete_link(link);
+            if let Some(Ok(Err(error))) = forgotten.map(ScopedJoinHandle::join) {
+                tracing::warn!(%error, "connections of a pod that is gone stay");
+            }
         });
-        if let Err(error) = deleted {
-            tracing::error!(%error, "a pod's link stays");
-        }
         if let Err(error) = self.journal.remove(attachment) {
             tracing::error!(%error, "the record of a detached pod stays");
         }
         self.forget_tombstone(attachment);
         if let Some(record) = record {
-            if let Err(error) = forget_connections(&record.addresses) {
-                tracing::warn!(%error, "connections of a pod that is gone stay");
-            }
             tracing::info!(pod = %record.pod, container = attachment.container, "a pod is detached");
             self.ask(|reply| Input::Release(attachment.clone(), reply));
         }
@@ -229,12 +280,39 @@ fn ending() -> Refusal {
     Refusal::new(Code::TryAgainLater, "felix is ending; try again later")
 }
 
+/// Every address of a block, also its first and last.
+fn all_addresses(block: IpNet) -> impl Iterator<Item = IpAddr> {
+    let addresses: Box<dyn Iterator<Item = IpAddr>> = match block {
+        IpNet::V4(block) => {
+            let (first, last) = (block.network().to_bits(), block.broadcast().to_bits());
+            Box::new((first..=last).map(|bits| Ipv4Addr::from_bits(bits).into()))
+        }
+        IpNet::V6(block) => {
+            let (first, last) = (block.network().to_bits(), block.broadcast().to_bits());
+            Box::new((first..=last).map(|bits| Ipv6Addr::from_bits(bits).into()))
+        }
+    };
+    addresses.take(LARGEST_BLOCK)
+}
+
 fn network(error: margay_netlink::Error) -> Refusal {
     Refusal::new(Code::Io, "the pod's link cannot be set up").with(error.to_string())
 }
 
+/// By a connection of its own: deleting links waits in the kernel, and those of one socket wait for each other.
+fn delete_link(name: String) {
+    let deleted = Connection::open().and_then(|mut connection| {
+        let mut batch = Batch::new();
+        batch.delete_link(&LinkRef::Name(name));
+        connection.run(batch)
+    });
+    if let Err(error) = deleted {
+        tracing::error!(%error, "a pod's link stays");
+    }
+}
+
 /// Deletes what the kernel remembers of connections of these addresses.
-fn forget_connections(addresses: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
+pub(crate) fn forget_connections(addresses: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
     let deleted = Conntrack::open().and_then(|mut conntrack| conntrack.delete(addresses));
     deleted.map(drop).map_err(|error| {
         Refusal::new(

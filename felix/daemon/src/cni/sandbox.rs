@@ -70,6 +70,15 @@ pub(crate) fn furnish(record: &Record, link: &Link, pod: &mut Connection) -> Res
     pod.run(batch).map(drop)
 }
 
+/// Waits until the kernel lets packets out of the pod's link: asking for a link makes it finish what the change of carrier
+/// has begun.
+pub(crate) fn settle(link: &Link, pod: &mut Connection) -> Result<(), Error> {
+    match link.peer {
+        Some(index) => pod.link(&LinkRef::Index(index)).map(drop),
+        None => Ok(()),
+    }
+}
+
 fn by_name(pod: &mut Connection, name: &str) -> Result<Link, Error> {
     pod.link(&LinkRef::Name(name.to_owned()))?
         .ok_or(Error::Lost)

@@ -5,8 +5,8 @@ fn a_value_is_read_back_and_leaves_nothing_beside() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.json");
     assert_eq!(get_json::<Vec<u8>>(&path).unwrap(), None);
-    put_json(&path, &vec![1_u8, 2]).unwrap();
-    put_json(&path, &vec![3_u8]).unwrap();
+    put(&path, b"[1, 2]").unwrap();
+    put(&path, b"[3]").unwrap();
     assert_eq!(get_json(&path).unwrap(), Some(vec![3_u8]));
     assert_eq!(
         json_files(folder.path()).unwrap(),

@@ -9,18 +9,19 @@ use ipnet::IpNet;
 
 use crate::interner::Interner;
 use crate::jitter::Jitter;
-use crate::rib::{LocRib, Path, Selection, Source};
+use crate::rib::{LocRib, Selection};
 use crate::route::RouteChange;
-use crate::session::{self, Down, Failure, Session};
+use crate::session::{self, Down, Failure};
 use crate::settings::{PeerSettings, Settings};
 use crate::status::PeerStatus;
 use crate::types::{PeerName, State};
 use crate::wire::notification::Cease;
-use crate::wire::{
-    MessageType, Notification, Open, PathAttrs, RESTART_TIME, RouteRefresh, Update, take_frame,
-};
+use crate::wire::{PathAttrs, RESTART_TIME};
 
+mod configure;
+mod input;
 mod peer;
+mod table;
 
 pub use crate::session::ConnectionId;
 
@@ -259,259 +260,10 @@ impl Speaker {
         &self.rib
     }
 
-    fn set_settings(&mut self, settings: Settings, now: Instant) {
-        let Settings {
-            asn,
-            bgp_id,
-            next_hops,
-            peers,
-            announce,
-        } = settings;
-        let identity_changed = (asn, bgp_id) != (self.settings.asn, self.settings.bgp_id);
-        self.settings.asn = asn;
-        self.settings.bgp_id = bgp_id;
-        for name in self.peers.keys().cloned().collect::<Vec<_>>() {
-            if !peers.contains_key(&name) {
-                self.stop(&name, Cease::PeerDeconfigured, Down::Removed, now);
-                self.peers.remove(&name);
-            }
-        }
-        let usable = peer::check(asn, bgp_id, &peers);
-        // First end what must end, so that an address may move from one peer to another at once.
-        let mut begin = Vec::new();
-        for (name, new) in &peers {
-            let unusable = usable.get(name).cloned();
-            let keep = self.peers.get(name).is_some_and(|peer| {
-                !identity_changed && peer.unusable == unusable && peer.same_session(new)
-            });
-            if keep {
-                if let Some(peer) = self.peers.get_mut(name) {
-                    peer.set_settings(new.clone(), &self.rib, now);
-                }
-                self.follow(name, now);
-            } else {
-                self.stop(name, Cease::AdministrativeReset, Down::Settings, now);
-                begin.push((name.clone(), new.clone(), unusable));
-            }
-        }
-        for (name, settings, unusable) in begin {
-            let seed = self.jitter.next();
-            let session = Session::new(settings.clone(), asn, bgp_id, self.fresh_until, seed, now);
-            let peer = Peer::new(name.clone(), settings, session, unusable);
-            self.peers.insert(name.clone(), peer);
-            self.start(&name, now);
-        }
-        self.settings.peers = peers;
-        self.settings.announce = announce;
-        self.announce();
-        if next_hops != self.settings.next_hops {
-            self.settings.next_hops = next_hops;
-            self.refresh_addresses();
-        }
-    }
-
-    fn start(&mut self, name: &PeerName, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(name)
-            && peer.unusable.is_none()
-        {
-            peer.session.handle_event(session::Event::ManualStart, now);
-        }
-        self.follow(name, now);
-    }
-
-    fn stop(&mut self, name: &PeerName, cease: Cease, down: Down, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(name) {
-            let event = session::Event::ManualStop(cease, down);
-            peer.session.handle_event(event, now);
-        }
-        self.follow(name, now);
-        if let Some(peer) = self.peers.get_mut(name) {
-            let void = peer.no_stale();
-            self.void(name, void);
-        }
-    }
-
     /// Takes routes of a peer out of the table.
     fn void(&mut self, name: &PeerName, prefixes: BTreeSet<IpNet>) {
         for prefix in prefixes {
             let selection = self.rib.remove(&prefix, Some(name));
-            self.selected(prefix, &selection);
-        }
-    }
-
-    /// Brings own prefixes in the table in line with the settings.
-    fn announce(&mut self) {
-        let wanted: BTreeSet<IpNet> = self.settings.announce.iter().map(IpNet::trunc).collect();
-        let gone: Vec<_> = self.announced.difference(&wanted).copied().collect();
-        let new: Vec<_> = wanted.difference(&self.announced).copied().collect();
-        self.announced = wanted;
-        for prefix in gone {
-            let selection = self.rib.remove(&prefix, None);
-            self.selected(prefix, &selection);
-        }
-        for prefix in new {
-            let path = Path {
-                source: Source::Own,
-                attrs: self.own_attrs.clone(),
-                next_hop: peer::unspecified(&prefix),
-            };
-            let selection = self.rib.insert(prefix, path);
-            self.selected(prefix, &selection);
-        }
-    }
-
-    fn accepted(&mut self, connection: ConnectionId, local: IpAddr, remote: IpAddr, now: Instant) {
-        let known = self
-            .peers
-            .iter()
-            .find(|(_, peer)| peer.settings.address == remote && peer.unusable.is_none());
-        let Some(name) = known.map(|(name, _)| name.clone()) else {
-            self.actions.push_back(Action::Stranger { remote });
-            self.actions.push_back(Action::Close { connection });
-            return;
-        };
-        let stream = Stream {
-            peer: name.clone(),
-            partial: Vec::new(),
-        };
-        self.streams.insert(connection, stream);
-        let event = session::Event::TcpConnectionConfirmed(connection, local.to_canonical());
-        self.tell(connection, event, now);
-    }
-
-    /// Hands an event to the session that the connection is of.
-    fn tell(&mut self, connection: ConnectionId, event: session::Event, now: Instant) {
-        let Some(stream) = self.streams.get(&connection) else {
-            return;
-        };
-        let name = stream.peer.clone();
-        if let Some(peer) = self.peers.get_mut(&name) {
-            peer.session.handle_event(event, now);
-        }
-        self.follow(&name, now);
-    }
-
-    /// Takes whole messages out of what came.
-    fn received(&mut self, connection: ConnectionId, octets: &[u8], now: Instant) {
-        let Some(stream) = self.streams.get_mut(&connection) else {
-            return;
-        };
-        if stream.partial.is_empty() {
-            let left = self.messages(connection, octets, now);
-            if let Some(stream) = self.streams.get_mut(&connection) {
-                stream.partial = left.to_vec();
-            }
-        } else {
-            let mut whole = std::mem::take(&mut stream.partial);
-            whole.extend_from_slice(octets);
-            let left = self.messages(connection, &whole, now).len();
-            if let Some(stream) = self.streams.get_mut(&connection) {
-                whole.drain(..whole.len() - left);
-                stream.partial = whole;
-            }
-        }
-    }
-
-    /// Acts on every whole message in `octets`; gives back the rest. Ends early when the connection does.
-    fn messages<'a>(
-        &mut self,
-        connection: ConnectionId,
-        mut octets: &'a [u8],
-        now: Instant,
-    ) -> &'a [u8] {
-        while self.streams.contains_key(&connection) {
-            match take_frame(&mut octets) {
-                Ok(None) => return octets,
-                Ok(Some(frame)) => self.message(connection, frame.kind, frame.body, now),
-                Err(error) => {
-                    let event = session::Event::BgpHeaderErr(connection, error);
-                    self.tell(connection, event, now);
-                }
-            }
-        }
-        &[]
-    }
-
-    fn message(&mut self, connection: ConnectionId, kind: MessageType, body: &[u8], now: Instant) {
-        let event = match kind {
-            MessageType::Open => match Open::decode(body) {
-                Ok(open) => session::Event::BgpOpen(connection, open),
-                Err(error) => session::Event::BgpOpenMsgErr(connection, error),
-            },
-            MessageType::Notification => {
-                session::Event::NotifMsg(connection, Notification::decode(body))
-            }
-            MessageType::Keepalive => session::Event::KeepAliveMsg(connection),
-            MessageType::Update => self.update(connection, body),
-            MessageType::RouteRefresh => self.route_refresh(connection, body),
-        };
-        self.tell(connection, event, now);
-    }
-
-    /// Takes an UPDATE into the table; says what it means for the session.
-    fn update(&mut self, connection: ConnectionId, body: &[u8]) -> session::Event {
-        let Some(context) = self.established(connection).map(Peer::context) else {
-            return session::Event::UpdateMsg(connection);
-        };
-        match Update::decode(body, context) {
-            Ok(update) => {
-                self.apply(connection, update);
-                session::Event::UpdateMsg(connection)
-            }
-            Err(error) => session::Event::UpdateMsgErr(connection, error),
-        }
-    }
-
-    fn route_refresh(&mut self, connection: ConnectionId, body: &[u8]) -> session::Event {
-        if let RouteRefresh::Request(family) = RouteRefresh::decode(body) {
-            let Self {
-                peers,
-                streams,
-                rib,
-                ..
-            } = self;
-            let stream = streams.get(&connection);
-            if let Some(peer) = stream.and_then(|stream| peers.get_mut(&stream.peer)) {
-                peer.refresh(connection, family, rib);
-            }
-        }
-        session::Event::RouteRefreshMsg(connection)
-    }
-
-    /// The peer whose established session runs over `connection`.
-    fn established(&self, connection: ConnectionId) -> Option<&Peer> {
-        let peer = self.peers.get(&self.streams.get(&connection)?.peer)?;
-        let (established, ..) = peer.session.established()?;
-        (established == connection).then_some(peer)
-    }
-
-    fn apply(&mut self, connection: ConnectionId, update: Update<'_>) {
-        let Some(name) = self
-            .streams
-            .get(&connection)
-            .map(|stream| stream.peer.clone())
-        else {
-            return;
-        };
-        let Self {
-            settings,
-            peers,
-            rib,
-            own_addresses,
-            interner,
-            actions,
-            ..
-        } = self;
-        let Some(peer) = peers.get_mut(&name) else {
-            return;
-        };
-        let importer = peer.importer(settings.asn, settings.bgp_id, own_addresses);
-        let changes = peer.apply(update, importer.as_ref(), rib, interner);
-        if let Some(error) = peer.complaint.take() {
-            let peer = name.clone();
-            actions.push_back(Action::BadUpdate { peer, error });
-        }
-        for (prefix, selection) in changes {
             self.selected(prefix, &selection);
         }
     }

@@ -1,21 +1,20 @@
 //! A peer: its session, what it told us and what it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use super::table::Table;
 use crate::interner::Interner;
-use crate::rib::{
-    AdjRibOut, Exporter, Importer, LocRib, Neighbour, Path, Refusal, Selection, Source,
-};
+use crate::rib::{AdjRibOut, Exporter, Importer, LocRib, Neighbour, Selection};
 use crate::session::{ConnectionId, Down, Ending, Session, Unusable};
 use crate::settings::{NextHops, PeerSettings};
 use crate::status::PeerStatus;
 use crate::types::{Asn, BgpId, Family, PeerName, State};
-use crate::wire::{Announced, AsWidth, Context, GracefulRestart, Nlri, PathAttrs, Update};
+use crate::wire::{Announced, AsWidth, Context, GracefulRestart, Nlri, Update};
 
 /// One configured peer.
 #[derive(Debug)]
@@ -434,113 +433,5 @@ impl Peer {
             }
         }
         notes
-    }
-}
-
-/// The table, as the routes of one UPDATE go into it.
-struct Table<'a> {
-    neighbour: Arc<Neighbour>,
-    rib: &'a mut LocRib,
-    received: &'a mut u32,
-    stale: Option<&'a mut BTreeSet<IpNet>>,
-    changes: Vec<(IpNet, Selection)>,
-}
-
-impl Table<'_> {
-    fn withdraw(&mut self, nlri: Nlri<'_>) {
-        for prefix in nlri.prefixes() {
-            self.remove(prefix);
-        }
-    }
-
-    fn remove(&mut self, prefix: IpNet) {
-        let selection = self.rib.remove(&prefix, Some(&self.neighbour.name));
-        self.told_anew(&prefix);
-        if selection.had_path {
-            *self.received -= 1;
-            self.changes.push((prefix, selection));
-        }
-    }
-
-    fn told_anew(&mut self, prefix: &IpNet) {
-        if let Some(stale) = &mut self.stale {
-            stale.remove(prefix);
-        }
-    }
-
-    /// What is refused counts as withdrawn.
-    fn announce(
-        &mut self,
-        importer: &Importer<'_>,
-        attrs: &Arc<PathAttrs>,
-        next_hop: IpAddr,
-        nlri: Nlri<'_>,
-    ) -> Option<Refusal> {
-        if let Err(refusal) = importer.check(attrs, next_hop) {
-            self.withdraw(nlri);
-            return Some(refusal);
-        }
-        let mut refused = None;
-        for prefix in nlri.prefixes() {
-            if let Err(refusal) = importer.check_prefix(&prefix) {
-                self.remove(prefix);
-                refused = Some(refusal);
-                continue;
-            }
-            let path = Path {
-                source: Source::Peer(self.neighbour.clone()),
-                attrs: attrs.clone(),
-                next_hop,
-            };
-            let selection = self.rib.insert(prefix, path);
-            self.told_anew(&prefix);
-            if !selection.had_path {
-                *self.received += 1;
-            }
-            self.changes.push((prefix, selection));
-        }
-        refused
-    }
-}
-
-/// The peers whose settings cannot be used. Of several with one address the first by name may have it.
-pub(super) fn check(
-    asn: Asn,
-    bgp_id: BgpId,
-    peers: &BTreeMap<PeerName, PeerSettings>,
-) -> BTreeMap<PeerName, Unusable> {
-    let mut owners: BTreeMap<IpAddr, &PeerName> = BTreeMap::new();
-    let mut unusable = BTreeMap::new();
-    for (name, peer) in peers {
-        let address = peer.address;
-        let no_host = address.is_unspecified()
-            || address.is_multicast()
-            || address == IpAddr::V4(Ipv4Addr::BROADCAST);
-        let problem = if no_host {
-            Some(Unusable::Address(address))
-        } else if asn == Asn(0) || peer.asn == Asn(0) {
-            Some(Unusable::AsZero)
-        } else if bgp_id.0.is_unspecified() {
-            Some(Unusable::IdZero)
-        } else if peer.port == 0 {
-            Some(Unusable::PortZero)
-        } else if peer.families.is_empty() {
-            Some(Unusable::NoFamily)
-        } else if let Some(owner) = owners.get(&address) {
-            Some(Unusable::SameAddress((*owner).clone()))
-        } else {
-            owners.insert(address, name);
-            None
-        };
-        unusable.extend(problem.map(|problem| (name.clone(), problem)));
-    }
-    unusable
-}
-
-/// The unspecified address of a prefix' family.
-pub(super) fn unspecified(prefix: &IpNet) -> IpAddr {
-    match prefix {
-        IpNet::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpNet::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }

@@ -3,8 +3,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::rib::Path;
 use crate::settings::{Dial, Export, HoldTime, NextHops};
 use crate::types::{Asn, BgpId, Family};
+use crate::wire::MessageType;
 
 mod net;
 

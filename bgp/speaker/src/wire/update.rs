@@ -2,16 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
-
 use super::attrs::{Aggregator, AsPath, Opaque, Origin, PathAttrs, Segment, SegmentKind};
-use super::attrs::{code, flag, put_attr};
-use super::octets::{
-    len16, put_u16, take_bytes, take_ipv4, take_ipv6, take_u8, take_u16, take_u32,
-};
-use super::prefix::{Nlri, put_prefix};
-use super::{HEADER_LEN, MAX_MESSAGE, MessageType, Notification, afi_safi, family, frame};
+use super::attrs::{code, flag};
+use super::family;
+use super::octets::{take_bytes, take_ipv4, take_ipv6, take_u8, take_u16, take_u32};
+use super::prefix::Nlri;
 use crate::types::{Asn, BgpId, Family};
+
+mod encode;
+mod error;
+
+pub use encode::{encode_announcement, encode_end_of_rib, encode_withdrawal};
+pub use error::{Remedy, UpdateError};
 
 /// How wide AS numbers are in `AS_PATH` and AGGREGATOR: as both sides agreed in OPEN (RFC 6793 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,143 +40,6 @@ pub struct Context {
     pub as_width: AsWidth,
     /// Whose message it is.
     pub peer: PeerKind,
-}
-
-/// What RFC 7606 §2 has us do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Remedy {
-    /// Go on without the attribute.
-    AttributeDiscard,
-    /// Take the routes as withdrawn, keep the session.
-    TreatAsWithdraw,
-    /// Send a NOTIFICATION and end the session.
-    SessionReset,
-}
-
-/// Something wrong in an UPDATE.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UpdateError {
-    /// The two lengths of the message do not fit into it.
-    #[error("the lengths inside the UPDATE do not fit its {0} octets")]
-    Lengths(usize),
-    /// A prefix that is too long or cut off.
-    #[error("an NLRI prefix of {bits} bits does not fit the {left} octets left")]
-    Nlri {
-        /// Its length.
-        bits: u8,
-        /// Octets after it.
-        left: usize,
-    },
-    /// An attribute runs over the end of the attributes.
-    #[error("attribute {code} runs over the end of the attributes")]
-    Overrun {
-        /// Its type.
-        code: u8,
-    },
-    /// Less than an attribute's header at the end of the attributes.
-    #[error("{0} octets are left over behind the attributes")]
-    LeftOver(usize),
-    /// Flags that the type cannot have.
-    #[error("attribute {code} has the flags {flags:#04x}, which it cannot have")]
-    Flags {
-        /// Its type.
-        code: u8,
-        /// Its flags.
-        flags: u8,
-    },
-    /// A length that the type cannot have.
-    #[error("attribute {code} has {length} octets, which it cannot have")]
-    Length {
-        /// Its type.
-        code: u8,
-        /// Its length.
-        length: usize,
-    },
-    /// ORIGIN above 2.
-    #[error("ORIGIN has the undefined value {0}")]
-    Origin(u8),
-    /// `AS_PATH` that cannot be read.
-    #[error("AS_PATH is malformed: {0}")]
-    AsPath(&'static str),
-    /// `AS4_PATH` or `AS4_AGGREGATOR` that cannot be used (RFC 6793 §6).
-    #[error("attribute {0} of a speaker that knows AS numbers of four octets, or malformed")]
-    FourOctetCompanion(u8),
-    /// AGGREGATOR with AS 0 (RFC 7607).
-    #[error("AGGREGATOR names AS 0, which is reserved")]
-    AggregatorZero,
-    /// Only iBGP peers may send it.
-    #[error("attribute {0} from a peer of another AS")]
-    InternalOnly(u8),
-    /// A mandatory attribute is missing.
-    #[error("routes without the mandatory attribute {0}")]
-    Missing(u8),
-    /// An attribute that must stand once stands twice.
-    #[error("attribute {0} stands twice")]
-    Twice(u8),
-    /// A well-known attribute that nobody knows.
-    #[error("attribute {0} claims to be well known and is not")]
-    UnknownWellKnown(u8),
-    /// An MP attribute whose parts do not fit.
-    #[error("attribute {code} is malformed: {what}")]
-    Multiprotocol {
-        /// 14 or 15.
-        code: u8,
-        /// What does not fit.
-        what: &'static str,
-    },
-}
-
-impl UpdateError {
-    /// What RFC 7606 has us do about it.
-    pub fn remedy(&self) -> Remedy {
-        match self {
-            Self::Lengths(_) => Remedy::SessionReset,           // §3 b
-            Self::Nlri { .. } => Remedy::SessionReset, // §5.3: the routes cannot be told apart
-            Self::Multiprotocol { .. } => Remedy::SessionReset, // §7.11, §7.12
-            Self::UnknownWellKnown(_) => Remedy::SessionReset, // RFC 4271 §6.3
-            // §3 j: the prefixes in there cannot be known.
-            Self::Overrun { code } | Self::Flags { code, .. }
-                if matches!(*code, code::MP_REACH | code::MP_UNREACH) =>
-            {
-                Remedy::SessionReset
-            }
-            Self::Overrun { .. } | Self::LeftOver(_) => Remedy::TreatAsWithdraw, // §4
-            Self::Flags { .. } => Remedy::TreatAsWithdraw,                       // §3 c
-            Self::Origin(_) | Self::AsPath(_) => Remedy::TreatAsWithdraw,        // §7.1, §7.2
-            Self::Missing(_) => Remedy::TreatAsWithdraw,                         // §3 d
-            Self::Length { code, .. } => match *code {
-                code::ATOMIC_AGGREGATE | code::AGGREGATOR => Remedy::AttributeDiscard, // §7.6, §7.7
-                _ => Remedy::TreatAsWithdraw,
-            },
-            Self::Twice(code) => match *code {
-                code::MP_REACH | code::MP_UNREACH => Remedy::SessionReset, // §3 g
-                _ => Remedy::AttributeDiscard,
-            },
-            Self::InternalOnly(_) => Remedy::AttributeDiscard, // §7.5, §7.9, §7.10
-            Self::FourOctetCompanion(_) => Remedy::AttributeDiscard, // RFC 6793 §6
-            Self::AggregatorZero => Remedy::AttributeDiscard,  // RFC 7607
-        }
-    }
-
-    /// What the peer is told if the session ends.
-    pub fn notification(&self) -> Notification {
-        match self {
-            Self::Nlri { .. } => Notification::new(3, 10, &[]),
-            Self::Multiprotocol { .. } | Self::Overrun { .. } => Notification::new(3, 9, &[]),
-            Self::UnknownWellKnown(code) => Notification::new(3, 2, &[*code]),
-            Self::Flags { .. } => Notification::new(3, 4, &[]),
-            Self::Lengths(_)
-            | Self::LeftOver(_)
-            | Self::Length { .. }
-            | Self::Origin(_)
-            | Self::AsPath(_)
-            | Self::FourOctetCompanion(_)
-            | Self::AggregatorZero
-            | Self::InternalOnly(_)
-            | Self::Missing(_)
-            | Self::Twice(_) => Notification::new(3, 1, &[]),
-        }
-    }
 }
 
 /// A decoded UPDATE; its prefixes are still in the message.
@@ -577,115 +442,6 @@ fn decode_mp_unreach(mut value: &[u8]) -> Result<Option<Nlri<'_>>, UpdateError> 
     family(afi, safi)
         .map(|family| Nlri::parse(family, value))
         .transpose()
-}
-
-/// One UPDATE that announces as many of `prefixes` as fit, from the front; those are taken.
-///
-/// All must be of `next_hop`'s family. `None` if not even one fits beside the attributes, or if there is
-/// none: then nothing is taken.
-pub fn encode_announcement(
-    attrs: &PathAttrs,
-    next_hop: IpAddr,
-    prefixes: &mut &[IpNet],
-    width: AsWidth,
-) -> Option<Vec<u8>> {
-    if attrs.bulk() > MAX_MESSAGE {
-        return None;
-    }
-    let mut attributes = Vec::with_capacity(64);
-    let mut message = match next_hop {
-        IpAddr::V4(next_hop) => {
-            attrs.put(&mut attributes, Some(next_hop), width);
-            let room = MAX_MESSAGE.checked_sub(HEADER_LEN + 4 + attributes.len())?;
-            let nlri = take_fitting(prefixes, room);
-            if nlri.is_empty() {
-                return None;
-            }
-            frame(MessageType::Update, |body| {
-                put_u16(body, 0);
-                put_u16(body, len16(attributes.len()));
-                body.extend_from_slice(&attributes);
-                body.extend_from_slice(&nlri);
-            })
-        }
-        IpAddr::V6(next_hop) => {
-            attrs.put(&mut attributes, None, width);
-            let (afi, safi) = afi_safi(Family::Ipv6);
-            let mut reach = afi.to_be_bytes().to_vec();
-            reach.extend_from_slice(&[safi, 16]);
-            reach.extend_from_slice(&next_hop.octets());
-            reach.push(0);
-            let room =
-                (MAX_MESSAGE - HEADER_LEN - 4 - 4 - reach.len()).checked_sub(attributes.len())?;
-            let nlri = take_fitting(prefixes, room);
-            if nlri.is_empty() {
-                return None;
-            }
-            reach.extend_from_slice(&nlri);
-            frame(MessageType::Update, |body| {
-                let mut first = Vec::with_capacity(reach.len() + 4);
-                // First of all, so that a broken attribute cannot hide the prefixes (RFC 7606 §5.1).
-                put_attr(&mut first, flag::OPTIONAL, code::MP_REACH, &reach);
-                put_u16(body, 0);
-                put_u16(body, len16(first.len() + attributes.len()));
-                body.extend_from_slice(&first);
-                body.extend_from_slice(&attributes);
-            })
-        }
-    };
-    message.shrink_to_fit();
-    Some(message)
-}
-
-/// One UPDATE that withdraws as many of `prefixes` as fit, from the front; those are taken. All must be of
-/// `family`. `None` if there is none.
-pub fn encode_withdrawal(family: Family, prefixes: &mut &[IpNet]) -> Option<Vec<u8>> {
-    let room = MAX_MESSAGE - HEADER_LEN - 4 - 7;
-    let octets = take_fitting(prefixes, room);
-    (!octets.is_empty()).then(|| match family {
-        Family::Ipv4 => frame(MessageType::Update, |body| {
-            put_u16(body, len16(octets.len()));
-            body.extend_from_slice(&octets);
-            put_u16(body, 0);
-        }),
-        Family::Ipv6 => unreach(family, &octets),
-    })
-}
-
-/// The message that says: these were all routes of `family` (RFC 4724 §2).
-pub fn encode_end_of_rib(family: Family) -> Vec<u8> {
-    match family {
-        Family::Ipv4 => frame(MessageType::Update, |body| body.extend_from_slice(&[0; 4])),
-        Family::Ipv6 => unreach(family, &[]),
-    }
-}
-
-fn unreach(family: Family, prefixes: &[u8]) -> Vec<u8> {
-    let (afi, safi) = afi_safi(family);
-    let mut value = afi.to_be_bytes().to_vec();
-    value.push(safi);
-    value.extend_from_slice(prefixes);
-    let mut attribute = Vec::with_capacity(value.len() + 4);
-    put_attr(&mut attribute, flag::OPTIONAL, code::MP_UNREACH, &value);
-    frame(MessageType::Update, |body| {
-        put_u16(body, 0);
-        put_u16(body, len16(attribute.len()));
-        body.extend_from_slice(&attribute);
-    })
-}
-
-/// Takes prefixes off the front as long as they fit into `room` octets.
-fn take_fitting(prefixes: &mut &[IpNet], room: usize) -> Vec<u8> {
-    let mut octets = Vec::new();
-    while let Some((first, rest)) = prefixes.split_first() {
-        let needed = 1 + usize::from(first.prefix_len().div_ceil(8));
-        if octets.len() + needed > room {
-            break;
-        }
-        put_prefix(&mut octets, first);
-        *prefixes = rest;
-    }
-    octets
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 use super::*;
+use crate::wire::Notification;
+use crate::wire::octets::{len16, put_u16};
 
 // The attributes of a good route: ORIGIN, AS_PATH 65000, NEXT_HOP 192.0.2.2.
 const ORIGIN: &str = "40 01 01 00";

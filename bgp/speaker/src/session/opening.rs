@@ -1,0 +1,170 @@
+//! From a TCP connection to an established session: OPEN, collisions, confirmation (RFC 4271 §8.2.2, §6.8).
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::connection::{Agreed, Connection, ConnectionId};
+use super::{Action, Dialler, Down, Session, is_accepted};
+use crate::settings::PeerSettings;
+use crate::types::State;
+use crate::wire::notification::Cease;
+use crate::wire::{
+    AsWidth, Notification, Open, PeerKind, RestartState, afi_safi, encode_keepalive,
+};
+
+impl Session {
+    pub(super) fn accepted(&mut self, id: ConnectionId, local: IpAddr, now: Instant) {
+        if self.dialler == Dialler::Idle {
+            self.actions.push_back(Action::Close(id));
+            return;
+        }
+        if let Some(established) = self.established_connection().map(|other| other.id) {
+            // Collides with a session that stands (§6.8). If the peer dials because it knows nothing of that
+            // one any more, its kernel answers our KEEPALIVE with a reset, and the next attempt gets through.
+            let words = Notification::cease(Cease::ConnectionCollision, "");
+            self.actions.push_back(Action::Send(id, words.encode()));
+            self.actions.push_back(Action::Close(id));
+            self.send(established, encode_keepalive(), now);
+            return;
+        }
+        // A peer dials once at a time: an earlier connection from it is dead.
+        let earlier = self.connections.iter().find(|other| is_accepted(other.id));
+        if let Some(earlier) = earlier.map(|other| other.id) {
+            self.drop_connection(earlier, None, now);
+        }
+        self.begin(id, local, now);
+    }
+
+    /// A new connection: our OPEN goes first.
+    pub(super) fn begin(&mut self, id: ConnectionId, local: IpAddr, now: Instant) {
+        let PeerSettings {
+            hold_time,
+            families,
+            ..
+        } = &self.settings;
+        let state = if now < self.fresh_until {
+            RestartState::Restarted
+        } else {
+            RestartState::Running
+        };
+        let open = Open::new(self.asn, *hold_time, self.bgp_id, families, state).encode();
+        self.connections.push(Connection::new(id, local, now));
+        self.send(id, open, now);
+    }
+
+    pub(super) fn open(&mut self, id: ConnectionId, open: &Open, now: Instant) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        match connection.state {
+            State::OpenSent => match self.agree(open) {
+                Ok(agreed) => self.opened(id, agreed, now),
+                Err((notification, down)) => self.fail(id, Some(notification), down, now),
+            },
+            State::OpenConfirm => self.unexpected(id, 2, now),
+            State::Established => self.unexpected(id, 3, now),
+            State::Idle | State::Connect | State::Active => {}
+        }
+    }
+
+    /// Both OPENs are there and agree: unless this connection loses a collision, confirm.
+    fn opened(&mut self, id: ConnectionId, agreed: Agreed, now: Instant) {
+        if let Some(other) = self.connections.iter().find(|other| other.id != id) {
+            let (other_id, other_state) = (other.id, other.state);
+            let keep_dialled = (self.bgp_id, self.asn) > (agreed.bgp_id, self.settings.asn);
+            let loser = match other_state {
+                // What stands stays.
+                State::Established => Some(id),
+                State::OpenConfirm if is_accepted(id) == keep_dialled => Some(id),
+                State::OpenConfirm => Some(other_id),
+                // It is decided when the other's OPEN comes.
+                State::OpenSent | State::Idle | State::Connect | State::Active => None,
+            };
+            if let Some(loser) = loser {
+                let words = Notification::cease(Cease::ConnectionCollision, "");
+                self.drop_connection(loser, Some(&words), now);
+            }
+            if loser == Some(id) {
+                return;
+            }
+        }
+        if let Some(connection) = self.connection(id) {
+            connection.state = State::OpenConfirm;
+            connection.agreed = Some(agreed);
+            connection.restart_hold(now);
+        }
+        self.send(id, encode_keepalive(), now);
+    }
+
+    /// What our OPEN and the peer's agree on, or why they do not.
+    fn agree(&self, open: &Open) -> Result<Agreed, (Notification, Down)> {
+        let PeerSettings {
+            asn,
+            hold_time,
+            families,
+            ..
+        } = &self.settings;
+        if open.asn() != *asn {
+            let down = Down::WrongAs {
+                expected: *asn,
+                got: open.asn(),
+            };
+            return Err((Notification::bad_peer_as(), down));
+        }
+        if open.bgp_id == self.bgp_id && self.kind() == PeerKind::Ibgp {
+            return Err((Notification::bad_bgp_id(), Down::SameId(self.bgp_id)));
+        }
+        let common = families & &open.families();
+        if common.is_empty() {
+            let ours: Vec<_> = families.iter().copied().collect();
+            let mut data = Vec::new();
+            for (afi, safi) in ours.iter().copied().map(afi_safi) {
+                data.extend_from_slice(&[1, 4]);
+                data.extend_from_slice(&afi.to_be_bytes());
+                data.extend_from_slice(&[0, safi]);
+            }
+            return Err((Notification::new(2, 7, &data), Down::NoFamily { ours }));
+        }
+        Ok(Agreed {
+            hold_time: open.hold_time.min(*hold_time),
+            families: common,
+            as_width: match open.four_octet_as() {
+                Some(_) => AsWidth::Four,
+                None => AsWidth::Two,
+            },
+            bgp_id: open.bgp_id,
+            restart: open.graceful_restart().cloned(),
+        })
+    }
+
+    pub(super) fn keepalive(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        match connection.state {
+            State::OpenSent => self.unexpected(id, 1, now),
+            State::OpenConfirm => {
+                connection.state = State::Established;
+                connection.restart_hold(now);
+                self.establish(id, now);
+            }
+            State::Established => connection.restart_hold(now),
+            State::Idle | State::Connect | State::Active => {}
+        }
+    }
+
+    /// This connection it is: others and the dial end.
+    fn establish(&mut self, id: ConnectionId, now: Instant) {
+        let others = self.connections.iter().map(|other| other.id);
+        for other in others.filter(|other| *other != id).collect::<Vec<_>>() {
+            let words = Notification::cease(Cease::ConnectionCollision, "");
+            self.drop_connection(other, Some(&words), now);
+        }
+        if let Dialler::Connect { id: dialled, .. } = self.dialler {
+            self.actions.push_back(Action::Close(dialled));
+        }
+        self.dialler = Dialler::Active { retry: None };
+        self.ended = None;
+        self.actions.push_back(Action::Up(id));
+    }
+}

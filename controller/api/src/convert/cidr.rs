@@ -1,7 +1,8 @@
 //! Addresses and blocks in the spellings that stored objects have.
 //!
-//! Kubernetes accepts what Go's old parsers accepted: leading zeros (decimal), IPv4 mapped into
-//! IPv6, host bits set. They are read as Kubernetes reads them.
+//! Kubernetes accepted what Go's old parsers did: leading zeros (decimal) and host bits are read as
+//! they were meant. A block of IPv4-mapped IPv6 addresses is refused: it is what new API servers
+//! refuse, and peers read it in two ways.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -34,14 +35,16 @@ pub fn block(text: &str) -> Result<IpNet, String> {
         return Err(wrong());
     }
     let length: u8 = length.parse().map_err(|_| wrong())?;
-    // ::ffff:10.0.0.0/112 names the block 10.0.0.0/16, as Go's net.IPNet compares it.
-    let (address, length) = match address {
-        IpAddr::V6(v6) if (96..=128).contains(&length) => match v6.to_ipv4_mapped() {
-            Some(v4) => (IpAddr::V4(v4), length - 96),
-            None => (address, length),
-        },
-        IpAddr::V4(_) | IpAddr::V6(_) => (address, length),
-    };
+    // No packet has such an address, and readers differ in what they take it for: not to be used.
+    if let IpAddr::V6(v6) = address
+        && let (Some(v4), 96..=128) = (v6.to_ipv4_mapped(), length)
+    {
+        let meant = IpNet::new(IpAddr::V4(v4), length - 96).map_err(|_| wrong())?;
+        return Err(format!(
+            "`{text}` is an IPv4 block written as IPv6; write {}",
+            meant.trunc()
+        ));
+    }
     IpNet::new(address, length)
         .map(|block| block.trunc())
         .map_err(|_| wrong())

@@ -175,7 +175,10 @@ fn blocks_are_read_as_kubernetes_reads_them() {
     assert_eq!(cidr("10.1.2.3/8"), "10.0.0.0/8");
     assert_eq!(cidr("010.001.0.0/16"), "10.1.0.0/16");
     assert_eq!(cidr("fd00::1/64"), "fd00::/64");
-    assert_eq!(cidr("::ffff:10.0.0.0/112"), "10.0.0.0/16");
+    assert_eq!(
+        cidr("::ffff:10.0.1.0/112"),
+        "`::ffff:10.0.1.0/112` is an IPv4 block written as IPv6; write 10.0.0.0/16"
+    );
     assert_eq!(cidr("::ffff:10.0.0.0/64"), "::/64");
     assert_eq!(cidr("10.0.0.1/0"), "0.0.0.0/0");
     for wrong in [

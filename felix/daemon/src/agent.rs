@@ -11,8 +11,9 @@ use margay_ipam::allocator::Allocator;
 use margay_netlink::{Batch, Connection, LinkRef};
 use margay_sync::replica::Replica;
 use margay_sync::status::{Drift, Link};
+use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cni::attach::{Attacher, forget_connections};
 use crate::core::{Core, Input, Known, nat};
@@ -36,6 +37,8 @@ const INPUTS: usize = 256;
 /// Whatever keeps felix from starting.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let begun = clock::now();
+    // Files and sockets are for root alone.
+    umask(Mode::from_bits_truncate(0o077));
     for folder in [&args.state, &args.run] {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -45,11 +48,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (saver, saving) = Saver::start()?;
-    runtime.block_on(work(args, begun, saver))?;
+    let saver = Saver::start()?;
+    runtime.block_on(work(args, begun, saver.clone()))?;
     // Whatever is still running ends with the process; what should be on the disk must get there.
-    drop(runtime);
-    let _ = saving.join();
+    saver.flush();
     tracing::info!("felix ends; the kernel stays as it is");
     Ok(())
 }
@@ -70,12 +72,9 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         host.order(Order::Node(network.addresses.clone()));
     }
     let nft = start_nft(&replica, &records, args.table, &inputs, &metrics)?;
-    let (view_sender, view) = watch::channel(Arc::new(View {
-        trouble: Some("felix is starting".to_owned()),
-        ..View::default()
-    }));
+    let (view_sender, view) = watch::channel(Arc::default());
     let addresses_file = args.state.join("addresses.json");
-    let core = Core {
+    let mut core = Core {
         pods: pods(&addresses_file, records),
         nft: nft.clone(),
         host: host.clone(),
@@ -87,9 +86,10 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         view: view_sender,
         state: known,
     };
+    core.begin();
     start_core(core, core_inputs)?;
 
-    let (settings, to_speak) = watch::channel(bgp::settings(&args.node(), &View::default()));
+    let (settings, to_speak) = watch::channel(bgp::settings(&args.node(), &view.borrow()));
     let (learned, routes) = mpsc::channel(64);
     let (told, bgp_status) = watch::channel(margay_bgpd::Status::default());
     tokio::spawn(margay_bgpd::run(to_speak, learned, told));
@@ -107,6 +107,8 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         replica,
         anew: false,
         snapshot,
+        save_at: None,
+        not_before: begun,
         saver,
         core: inputs.clone(),
         view: view.clone(),
@@ -131,6 +133,7 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         nft,
     };
     tokio::spawn(control::serve(listener, shown));
+    let ending = inputs.clone();
     let attacher = Arc::new(Attacher {
         core: inputs,
         host: host.clone(),
@@ -148,6 +151,10 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         _ = interrupt.recv() => {}
     }
     host.order(Order::Stop);
+    let (reply, saved) = oneshot::channel();
+    if ending.send(Input::Save(reply)).await.is_ok() {
+        let _ = saved.await;
+    }
     Ok(())
 }
 

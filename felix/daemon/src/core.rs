@@ -32,6 +32,8 @@ use crate::view::{AttachedPod, View};
 
 /// How many repairs to remember.
 const DRIFT_KEPT: usize = 64;
+/// How often to ask whether the kernel takes our rules again.
+const RECOVERY: Duration = Duration::from_millis(200);
 /// How long changes of addresses are gathered before they are written down; the journal is what counts.
 const GATHER: Duration = Duration::from_millis(250);
 /// How long a pod waits for its policy, addresses, and a kernel that takes its rules.
@@ -74,6 +76,10 @@ pub(crate) enum Input {
     Repaired(Vec<Drift>),
     /// The kernel has all rules for the first time: those of the snapshot on disk.
     Started,
+    /// Trouble is over: the kernel has everything up to this revision.
+    Recovered(Option<Revision>),
+    /// Write down what must outlive the process, which is about to end.
+    Save(oneshot::Sender<()>),
     /// The kernel has not the rules that it should have, and why.
     Trouble(String),
 }
@@ -182,11 +188,16 @@ pub(crate) fn nat(network: Option<&NodeNetwork>) -> Nat {
 }
 
 impl Core {
+    /// Publishes what is known from the disk. Before anybody looks: a report without the pods that are attached would
+    /// take their rights away elsewhere.
+    pub(crate) fn begin(&mut self) {
+        self.pods.set_blocks(&self.state.usable_blocks());
+        self.publish();
+    }
+
     /// Works until nobody can send anything any more.
     pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         let mut waiting: Vec<Waiting> = Vec::new();
-        self.pods.set_blocks(&self.state.usable_blocks());
-        self.publish();
         loop {
             let next = waiting.iter().map(|waiting| waiting.until);
             let next = next.chain(self.save_at).min();
@@ -216,10 +227,7 @@ impl Core {
     fn handle(&mut self, input: Input, waiting: &mut Vec<Waiting>) {
         match input {
             Input::Changes(changes, revision) => self.change(changes, revision),
-            Input::Realised(revision) => {
-                self.state.trouble = None;
-                self.state.realised = Some(revision);
-            }
+            Input::Realised(revision) => self.state.realised = Some(revision),
             Input::Claimed(block) => {
                 self.state.claim_failures.clear();
                 self.state.claimed.insert(block);
@@ -273,7 +281,19 @@ impl Core {
                     self.state.realised.clone_from(&self.state.snapshot);
                 }
             }
-            Input::Trouble(why) => self.state.trouble = Some(why),
+            Input::Trouble(why) => {
+                if self.state.trouble.replace(why).is_none() {
+                    self.await_recovery();
+                }
+            }
+            Input::Recovered(revision) => {
+                self.state.trouble = None;
+                self.state.realised = revision;
+            }
+            Input::Save(reply) => {
+                self.save_addresses();
+                let _ = reply.send(());
+            }
         }
     }
 
@@ -327,6 +347,24 @@ impl Core {
             let latency = self.latency.clone();
             tokio::spawn(realise(orders, revision, own, latency));
         }
+    }
+
+    /// Asks the writer, which goes on trying by itself, until the kernel has what is known now.
+    fn await_recovery(&self) {
+        let (nft, own) = (self.nft.clone(), self.own.clone());
+        let received = self.state.received.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RECOVERY).await;
+                // What changes nothing is done when everything before it is.
+                let done = nft.apply(nft::Change::Policy(Vec::new())).await;
+                let Some(own) = own.upgrade() else { return };
+                if done.is_ok() {
+                    let _ = own.send(Input::Recovered(received)).await;
+                    return;
+                }
+            }
+        });
     }
 
     fn blocks_changed(&mut self) {
@@ -500,7 +538,8 @@ async fn realise(
     let _ = core.send(Input::Realised(revision)).await;
 }
 
-async fn sleep_until(at: Option<Instant>) {
+/// Sleeps until then, or for ever.
+pub(crate) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

@@ -48,6 +48,19 @@ pub enum Event {
     Report(NodeName, BTreeMap<PodId, Reported>),
 }
 
+impl Event {
+    /// What others depend on comes first.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Put(Object::Node(..)) | Self::Delete(ObjectKey::Node(_)) => 0,
+            Self::Put(Object::Namespace(..)) | Self::Delete(ObjectKey::Namespace(_)) => 1,
+            Self::Put(Object::Policy(..)) | Self::Delete(ObjectKey::Policy(_)) => 2,
+            Self::Report(..) => 3,
+            Self::Put(Object::Pod(..)) | Self::Delete(ObjectKey::Pod(_)) => 4,
+        }
+    }
+}
+
 /// What an agent says of an attached pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
@@ -189,7 +202,6 @@ impl Index {
             pods,
             policies,
         } = cluster;
-        // Policies before pods: then every pod is looked at once.
         events.extend(
             nodes
                 .into_iter()
@@ -213,7 +225,12 @@ impl Index {
     }
 
     /// Several things at once: nodes hear of the result only.
+    ///
+    /// Only events of one object must be in order; a pod is looked at once if what it depends on
+    /// came with it.
     pub fn update(&mut self, events: impl IntoIterator<Item = Event>) -> Updates {
+        let mut events: Vec<Event> = events.into_iter().collect();
+        events.sort_by_key(Event::rank);
         for event in events {
             match event {
                 Event::Put(Object::Node(name, node)) => drop(self.cluster.nodes.insert(name, node)),

@@ -1,7 +1,7 @@
 //! The naive evaluator: what the API's text says about one flow.
 //!
 //! It is the oracle of the compiler and the base of `explain`. It walks the objects for every flow
-//! and shares nothing with [`crate::compile`] beyond the model.
+//! and shares nothing with [`mod@crate::compile`] beyond the model.
 
 use std::fmt;
 use std::net::IpAddr;

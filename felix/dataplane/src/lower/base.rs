@@ -345,11 +345,8 @@ fn judge() -> Vec<Rule> {
                 names::pod_source(family).to_owned(),
                 Test::IsNot,
             );
-            let matches = vec![
-                Match::Direction(direction),
-                Match::OurLink(side, Test::Is),
-                stranger,
-            ];
+            let mut matches = by_link(direction, side);
+            matches.push(stranger);
             rules.push(rule(matches, DROP, "its client is no known pod"));
         }
     }
@@ -363,9 +360,22 @@ fn judge() -> Vec<Rule> {
         (CtDirection::Reply, Side::In),
         (CtDirection::Original, Side::Out),
     ] {
-        let matches = vec![Match::Direction(direction), Match::OurLink(side, Test::Is)];
-        rules.push(rule(matches, DROP, "its server is no known pod"));
+        rules.push(rule(
+            by_link(direction, side),
+            DROP,
+            "its server is no known pod",
+        ));
     }
     rules.push(rule(Vec::new(), goto(names::STAMP), ""));
     rules
+}
+
+/// A packet of this direction by one of our links. What most packets fail comes first: a first packet is of the
+/// original direction.
+fn by_link(direction: CtDirection, side: Side) -> Vec<Match> {
+    let (direction, link) = (Match::Direction(direction), Match::OurLink(side, Test::Is));
+    match side {
+        Side::In => vec![link, direction],
+        Side::Out => vec![direction, link],
+    }
 }

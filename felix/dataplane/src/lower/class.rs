@@ -134,7 +134,8 @@ impl Class {
                 let mut alternatives = Vec::with_capacity(peers.len() * ports.len());
                 for peer in peers {
                     for ports in &ports {
-                        alternatives.push(peer.iter().chain(ports).cloned().collect());
+                        // Ports first: a packet that they stop costs no lookup.
+                        alternatives.push(ports.iter().chain(&peer).cloned().collect());
                     }
                 }
                 alternatives

@@ -37,6 +37,8 @@ struct Entry {
     raw: Arc<Value>,
     line: usize,
     problems: Vec<String>,
+    /// The line of another document of the file with this object, which does not count.
+    earlier: Option<usize>,
     /// The file holds something refused in its place.
     kept: bool,
 }
@@ -110,8 +112,7 @@ impl Ledger {
     /// What is accepted of a file; `None` if there is no such file.
     pub(super) fn accepted(&self, file: &str) -> Option<Vec<Accepted>> {
         let book = self.files.get(file)?;
-        let known = |entry: &&Entry| !matches!(entry.object.as_ref(), Object::Other { .. });
-        let entries = book.entries.values().filter(known);
+        let entries = book.entries.values().filter(|entry| entry.is_known());
         Some(
             entries
                 .map(|entry| Accepted {
@@ -135,6 +136,11 @@ impl Ledger {
                 continue;
             };
             let mut problems = entry.problems.clone();
+            problems.extend(
+                entry
+                    .earlier
+                    .map(|line| format!("stands already in line {line}, which is ignored")),
+            );
             for other in files.iter().filter(|other| *other != file) {
                 problems.push(format!("stands also in {other}, which is ignored"));
             }
@@ -273,12 +279,7 @@ impl File {
     fn accept(&mut self, document: Document) {
         let mut entry = Entry::new(document);
         let key = entry.object.key();
-        if let Some(earlier) = self.entries.remove(&key) {
-            entry.problems.push(format!(
-                "stands already in line {}, which is ignored",
-                earlier.line
-            ));
-        }
+        entry.earlier = self.entries.get(&key).map(|earlier| earlier.line);
         self.entries.insert(key, entry);
     }
 
@@ -298,8 +299,7 @@ impl File {
             };
             let ours = ["v1", "networking.k8s.io/", "margay.io/"];
             let before = old.entries.iter().find(|(before, entry)| {
-                let other = matches!(entry.object.as_ref(), Object::Other { .. });
-                !other && before.name == *name && !self.entries.contains_key(before)
+                entry.is_known() && before.name == *name && !self.entries.contains_key(before)
             });
             if let Some((before, _)) = before
                 && ours.iter().any(|prefix| api_version.starts_with(prefix))
@@ -318,29 +318,32 @@ impl File {
         impostors.into_iter().map(|(_, error)| error).collect()
     }
 
-    /// What of this file a refused document of its next version may be.
+    /// What of this file a refused document of its next version may be: the object it names, if that was
+    /// here and stands nowhere else in the new version; else it may be anything that was here. Reading the same again
+    /// must give the same.
     fn affected(&self, error: &DocumentError, new: &Self) -> Vec<Key> {
-        let missing = |key: &&Key| new.entries.get(*key).is_none_or(|entry| entry.kept);
-        let named: Vec<Key> = self
-            .entries
-            .keys()
-            .filter(|key| error.key.as_ref().is_some_and(|named| same(key, named)))
-            .cloned()
+        let missing = |key: &Key| new.entries.get(key).is_none_or(|entry| entry.kept);
+        let known = self.entries.iter().filter(|(_, entry)| entry.is_known());
+        let missing: Vec<&Key> = known
+            .map(|(key, _)| key)
+            .filter(|key| missing(key))
             .collect();
-        if named.is_empty() {
-            self.entries.keys().filter(missing).cloned().collect()
-        } else {
-            named.into_iter().filter(|key| missing(&key)).collect()
-        }
+        let is_named = |key: &Key| error.key.as_ref().is_some_and(|named| same(key, named));
+        let any_named = missing.iter().any(|key| is_named(key));
+        let affected = missing
+            .into_iter()
+            .filter(|key| !any_named || is_named(key));
+        affected.cloned().collect()
     }
 
     fn keep(&mut self, key: &Key, old: &Self) {
-        if let Some(entry) = old.entries.get(key) {
+        if let Some(entry) = old.entries.get(key).filter(|entry| entry.is_known()) {
             let kept = Entry {
                 object: Arc::clone(&entry.object),
                 raw: Arc::clone(&entry.raw),
                 line: entry.line,
                 problems: entry.problems.clone(),
+                earlier: None,
                 kept: true,
             };
             self.entries.insert(key.clone(), kept);
@@ -349,6 +352,11 @@ impl File {
 }
 
 impl Entry {
+    /// Whether it is of a kind that we read: others are named, and that is all.
+    fn is_known(&self) -> bool {
+        !matches!(self.object.as_ref(), Object::Other { .. })
+    }
+
     fn new(document: Document) -> Self {
         let mut problems = document.warnings().to_vec();
         let Document {
@@ -365,6 +373,7 @@ impl Entry {
             raw: Arc::new(raw),
             line,
             problems,
+            earlier: None,
             kept: false,
         }
     }

@@ -56,7 +56,8 @@ impl World {
             tokens: path("tokens"),
             socket: path("socket"),
             tls: path("tls"),
-            heartbeat: Duration::from_secs(10),
+            // Longer than any test: who wants signs of life says so.
+            heartbeat: Duration::from_secs(3_600),
         };
         let world = Self {
             folder,

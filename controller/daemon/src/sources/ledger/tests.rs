@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use margay_api::load::{Key, Object};
 use margay_sync::status::{ObjectsPage, RefusedDocument};
+use proptest::prelude::*;
 
 use super::super::ObjectEvent;
 use super::{Ledger, Reading};
@@ -220,6 +223,70 @@ fn what_was_accepted_comes_back_after_a_restart_until_the_file_is_right_or_gone(
     assert_eq!(after.accepted("a.yaml"), before.accepted("a.yaml"));
     assert_eq!(gone(&mut after, "a.yaml"), ["-p"]);
     assert_eq!(after.accepted("a.yaml"), None);
+}
+
+/// What a file may hold: objects in two versions, one that is refused by its key, and one that nobody
+/// can tell; also one of a misspelled kind.
+fn file() -> impl Strategy<Value = String> {
+    let document = prop_oneof![
+        8 => (0..4_u8, 0..2_u8).prop_map(|(name, version)| {
+            policy(&format!("p{name}"), &format!("{{matchLabels: {{v: a{version}}}}}"))
+        }),
+        1 => (0..4_u8).prop_map(|name| policy(&format!("p{name}"), "7")),
+        1 => (0..4_u8).prop_map(|name| {
+            policy(&format!("p{name}"), "{}").replace("kind: NetworkPolicy", "kind: NetworkPolcy")
+        }),
+        1 => Just("---\nkind: [\n".to_owned()),
+    ];
+    prop::collection::vec(document, 0..5).prop_map(|documents| documents.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn events_add_up_and_only_present_files_count(
+        history in prop::collection::vec((0..3_u8, prop::option::of(file())), 1..20),
+    ) {
+        let mut ledger = Ledger::default();
+        let mut files: BTreeMap<String, String> = BTreeMap::new();
+        let mut in_force: BTreeMap<Key, Arc<Object>> = BTreeMap::new();
+        for (name, text) in history {
+            let name = format!("{name}.yaml");
+            let reading = text.clone().map_or(Reading::Gone, Reading::Text);
+            for event in ledger.read(BTreeMap::from([(name.clone(), reading)])) {
+                match event {
+                    ObjectEvent::Apply(object) => {
+                        let old = in_force.insert(object.key(), Arc::clone(&object));
+                        prop_assert_ne!(old, Some(object), "no news");
+                    }
+                    ObjectEvent::Delete(key) => prop_assert!(in_force.remove(&key).is_some()),
+                }
+            }
+            match text {
+                Some(text) => drop(files.insert(name.clone(), text)),
+                None => drop(files.remove(&name)),
+            }
+            let page = ledger.page();
+            let shown: Vec<&str> = page.objects.iter().map(|object| object.name.as_str()).collect();
+            let kept: Vec<&str> = in_force.keys().map(|key| key.name.as_str()).collect();
+            prop_assert_eq!(shown, kept);
+            // What is written down is all that a restart needs.
+            let mut restarted = Ledger::default();
+            for (name, text) in &files {
+                restarted.restore(name, ledger.accepted(name).unwrap());
+                restarted.read(BTreeMap::from([(name.clone(), Reading::Text(text.clone()))]));
+            }
+            prop_assert_eq!(&restarted.page(), &page);
+            // Where nothing is refused, the past does not matter.
+            if page.refused.is_empty() {
+                let mut fresh = Ledger::default();
+                for (name, text) in files.iter().rev() {
+                    put(&mut fresh, name, text);
+                }
+                prop_assert_eq!(fresh.page(), page);
+            }
+        }
+    }
 }
 
 fn put(ledger: &mut Ledger, file: &str, text: &str) -> Vec<String> {

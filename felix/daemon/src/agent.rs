@@ -151,9 +151,9 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         _ = interrupt.recv() => {}
     }
     host.order(Order::Stop);
-    let (reply, saved) = oneshot::channel();
+    let (reply, done) = oneshot::channel();
     if ending.send(Input::Save(reply)).await.is_ok() {
-        let _ = saved.await;
+        let _ = done.await;
     }
     Ok(())
 }

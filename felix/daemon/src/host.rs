@@ -20,8 +20,10 @@ use crate::clock;
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::routes::{PROTOCOL, Table};
 
-/// How long to gather changes before looking at everything.
+/// How long to gather changes before looking at everything, if that is quick: a few times what it took last.
 const GATHER: Duration = Duration::from_millis(3);
+/// How long at most: what is ours is right again within a second.
+const LONGEST_GATHER: Duration = Duration::from_millis(400);
 /// How long until a route that the kernel refused is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -101,6 +103,7 @@ impl Host {
             links: BTreeMap::new(),
             table: Table::default(),
             look_at: None,
+            gather: GATHER,
             noticed: None,
             retry_at: None,
             refused: BTreeMap::new(),
@@ -139,6 +142,7 @@ struct Owner {
     table: Table,
     /// When to compare everything.
     look_at: Option<Instant>,
+    gather: Duration,
     /// When the first of the changes came that we will look at.
     noticed: Option<Instant>,
     retry_at: Option<Instant>,
@@ -374,12 +378,13 @@ impl Owner {
     fn look_soon(&mut self) {
         let now = clock::now();
         self.noticed.get_or_insert(now);
-        self.look_at.get_or_insert(now + GATHER);
+        self.look_at.get_or_insert(now + self.gather);
     }
 
     /// Compares everything with the kernel and puts it right.
     fn look(&mut self) {
         self.look_at = None;
+        let begun = clock::now();
         let noticed = self.noticed.take().unwrap_or_else(clock::now);
         let mut repairs = Vec::new();
         match self.connection.links() {
@@ -414,7 +419,9 @@ impl Owner {
             }
             Err(error) => tracing::warn!(%error, "routes cannot be read"),
         }
-        let took = clock::now().saturating_duration_since(noticed);
+        let now = clock::now();
+        self.gather = (now.saturating_duration_since(begun) * 4).clamp(GATHER, LONGEST_GATHER);
+        let took = now.saturating_duration_since(noticed);
         for (what, name) in repairs {
             tracing::warn!(
                 what,

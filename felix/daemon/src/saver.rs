@@ -6,37 +6,60 @@ use std::sync::mpsc;
 
 use crate::disk;
 
-/// The handle. The thread ends when the last clone is gone, and what was ordered is on the disk then.
+/// The handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Saver {
-    files: mpsc::Sender<(PathBuf, Vec<u8>)>,
+    orders: mpsc::Sender<Order>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Save(PathBuf, Vec<u8>),
+    Tell(mpsc::Sender<()>),
 }
 
 impl Saver {
-    /// Starts the thread.
-    pub(crate) fn start() -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
-        let (files, orders) = mpsc::channel();
-        let thread = std::thread::Builder::new()
+    /// Starts the thread. It ends when the last clone of the handle is gone.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let (orders, ordered) = mpsc::channel();
+        std::thread::Builder::new()
             .name("saver".to_owned())
-            .spawn(move || run(&orders))?;
-        Ok((Self { files }, thread))
+            .spawn(move || run(&ordered))?;
+        Ok(Self { orders })
     }
 
     /// Orders a file to be replaced; of several orders for one file the last counts.
     pub(crate) fn save(&self, path: PathBuf, octets: Vec<u8>) {
         // The thread lives as long as we do.
-        let _ = self.files.send((path, octets));
+        let _ = self.orders.send(Order::Save(path, octets));
+    }
+
+    /// Waits until what was ordered is on the disk.
+    pub(crate) fn flush(&self) {
+        let (tell, told) = mpsc::channel();
+        if self.orders.send(Order::Tell(tell)).is_ok() {
+            let _ = told.recv();
+        }
     }
 }
 
-fn run(orders: &mpsc::Receiver<(PathBuf, Vec<u8>)>) {
+fn run(orders: &mpsc::Receiver<Order>) {
     while let Ok(first) = orders.recv() {
-        let newest: BTreeMap<PathBuf, Vec<u8>> =
-            std::iter::once(first).chain(orders.try_iter()).collect();
+        let mut newest: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
+        let mut waiting = Vec::new();
+        for order in std::iter::once(first).chain(orders.try_iter()) {
+            match order {
+                Order::Save(path, octets) => drop(newest.insert(path, octets)),
+                Order::Tell(tell) => waiting.push(tell),
+            }
+        }
         for (path, octets) in newest {
             if let Err(error) = disk::put(&path, &octets) {
                 tracing::error!(%error, "what should outlive a restart is not on the disk");
             }
+        }
+        for tell in waiting {
+            let _ = tell.send(());
         }
     }
 }

@@ -13,14 +13,16 @@ use hyper::client::conn::http2::SendRequest;
 use hyper::{Method, Request, Response, StatusCode};
 use margay_policy::model::NodeName;
 use margay_sync::frame::{Decoder, MAX_LINE, encode};
-use margay_sync::message::{BlockClaimed, ClaimBlock, Family, Message, Refusal};
+use margay_sync::message::{
+    BlockClaimed, ClaimBlock, Family, Message, NodeState, Refusal, Revision,
+};
 use margay_sync::replica::Replica;
 use margay_sync::status::Link;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock;
-use crate::core::Input;
+use crate::core::{Input, sleep_until};
 use crate::disk;
 use crate::saver::Saver;
 use crate::view::{self, View};
@@ -29,7 +31,7 @@ mod connect;
 
 /// Waits between attempts grow from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LAST_WAIT: Duration = Duration::from_secs(5);
+const LAST_WAIT: Duration = Duration::from_secs(3);
 /// How long the stream may be silent: the controller gives signs of life much more often.
 const SILENCE: Duration = Duration::from_mins(1);
 /// How long an answer may take.
@@ -38,6 +40,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const REPORT: Duration = Duration::from_secs(30);
 /// Least time between two reports that only tell of counters and progress.
 const REPORT_PAUSE: Duration = Duration::from_millis(50);
+/// Writing the snapshot takes at most one part in so many of the time.
+const SAVE_SHARE: u32 = 10;
 /// How long until a refused claim is made again.
 const CLAIM_AGAIN: Duration = Duration::from_secs(5);
 
@@ -57,6 +61,10 @@ pub(crate) struct Client {
     /// The stream did not fit to what we have: begin with a snapshot.
     pub(crate) anew: bool,
     pub(crate) snapshot: PathBuf,
+    /// When to write the snapshot again, if it is not what is known.
+    pub(crate) save_at: Option<Instant>,
+    /// Before this it is not written again.
+    pub(crate) not_before: std::time::Instant,
     pub(crate) saver: Saver,
     pub(crate) core: mpsc::Sender<Input>,
     pub(crate) view: watch::Receiver<Arc<View>>,
@@ -112,7 +120,8 @@ impl Client {
             if clock::now().saturating_duration_since(begun) > LAST_WAIT {
                 wait = FIRST_WAIT;
             }
-            tokio::time::sleep(wait).await;
+            // Many nodes that lost a controller at once shall not come back at once.
+            tokio::time::sleep(wait.mul_f64(1.0 + scatter())).await;
             wait = (wait * 2).min(LAST_WAIT);
         }
     }
@@ -169,7 +178,14 @@ impl Client {
     async fn follow(&mut self, mut stream: Incoming) -> anyhow::Result<()> {
         let mut decoder: Decoder<Message> = Decoder::new(MAX_LINE);
         loop {
-            let frame = timeout(SILENCE, stream.frame()).await.map_err(|_| {
+            let frame = tokio::select! {
+                frame = timeout(SILENCE, stream.frame()) => frame,
+                () = sleep_until(self.save_at) => {
+                    self.save();
+                    continue;
+                }
+            };
+            let frame = frame.map_err(|_| {
                 anyhow::anyhow!("the stream was silent for {} s", SILENCE.as_secs())
             })?;
             let Some(frame) = frame else {
@@ -185,7 +201,7 @@ impl Client {
                 changed |= self.take(message).await?;
             }
             if changed {
-                self.save();
+                self.save_soon();
             }
         }
     }
@@ -219,16 +235,38 @@ impl Client {
         Ok(before != revision)
     }
 
-    /// Writes down what is known.
-    fn save(&self) {
-        if let Some(revision) = self.replica.revision() {
-            let message = Message::Snapshot {
-                revision: revision.clone(),
-                state: Box::new(self.replica.state().clone()),
-            };
-            self.saver.save(self.snapshot.clone(), encode(&message));
+    /// Writes down what is known: now, or when what the last time cost is outweighed.
+    fn save_soon(&mut self) {
+        if self.not_before <= clock::now() {
+            self.save();
+        } else {
+            self.save_at.get_or_insert(self.not_before.into());
         }
     }
+
+    fn save(&mut self) {
+        let begun = clock::now();
+        self.save_at = None;
+        if let Some(revision) = self.replica.revision() {
+            let snapshot = Snapshot {
+                kind: "snapshot",
+                revision,
+                state: self.replica.state(),
+            };
+            self.saver.save(self.snapshot.clone(), encode(&snapshot));
+        }
+        let now = clock::now();
+        self.not_before = now + now.saturating_duration_since(begun) * SAVE_SHARE;
+    }
+}
+
+/// [`Message::Snapshot`], borrowed.
+#[derive(serde::Serialize)]
+struct Snapshot<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    revision: &'a Revision,
+    state: &'a NodeState,
 }
 
 /// What is said besides the stream.
@@ -347,6 +385,11 @@ impl Talk {
             .await
             .map_err(|_| anyhow::anyhow!("no answer to {what} within {} s", ANSWER.as_secs()))?
     }
+}
+
+/// Something between 0 and 1, different from time to time and from node to node.
+fn scatter() -> f64 {
+    f64::from(clock::wall().subsec_nanos() % 1_000_000) / 1e6
 }
 
 /// What of the sessions is worth a report: not their counters of seconds.

@@ -226,6 +226,21 @@ fn without_felix_pods_run_on_and_del_is_made_up_for_later() {
 }
 
 #[test]
+fn a_felix_that_is_told_to_stop_leaves_the_kernel_as_it_is() {
+    let mut node = Node::start();
+    let pod = Sandbox::new("front", "c1");
+    let address: IpAddr = Answer::addresses(&node.add(&pod).done())[0]
+        .parse()
+        .unwrap();
+    let before = node.traces();
+    node.stop_felix();
+    let listener = listen(&pod, address);
+    assert!(connects_from(&node, listener.local_addr().unwrap()));
+    node.start_felix();
+    assert_eq!(node.traces(), before);
+}
+
+#[test]
 fn after_a_crash_what_is_half_made_is_removed_and_what_is_complete_stays() {
     let mut node = Node::start();
     let (kept, lost) = (Sandbox::new("front", "c1"), Sandbox::new("back", "c2"));

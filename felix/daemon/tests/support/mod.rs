@@ -114,6 +114,18 @@ impl Node {
         child.wait().unwrap();
     }
 
+    /// Ends felix as an administrator would.
+    pub(crate) fn stop_felix(&mut self) {
+        let mut child = self.felix.take().expect("felix runs");
+        kill(Pid::from_raw(pid(&child)), Signal::SIGTERM).unwrap();
+        let mut ended = None;
+        eventually("felix ends", || {
+            ended = child.try_wait().unwrap();
+            ended.is_some()
+        });
+        assert!(ended.is_some_and(|status| status.success()));
+    }
+
     /// felix' process in /proc.
     pub(crate) fn proc(&self) -> PathBuf {
         let child = self.felix.as_ref().expect("felix runs");

@@ -27,3 +27,6 @@ impl Interner {
         attrs
     }
 }
+
+#[cfg(test)]
+mod tests;

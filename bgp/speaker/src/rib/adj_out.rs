@@ -219,3 +219,6 @@ impl Exporter {
         attrs
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,3 +91,6 @@ impl Importer<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,12 +73,14 @@ impl Session {
             let (other_id, other_state) = (other.id, other.state);
             let keep_dialled = (self.bgp_id, self.asn) > (agreed.bgp_id, self.settings.asn);
             let loser = match other_state {
-                // What stands stays.
-                State::Established => Some(id),
                 State::OpenConfirm if is_accepted(id) == keep_dialled => Some(id),
                 State::OpenConfirm => Some(other_id),
-                // It is decided when the other's OPEN comes.
-                State::OpenSent | State::Idle | State::Connect | State::Active => None,
+                // It is decided when the other's OPEN comes; and nothing is beside an established one.
+                State::OpenSent
+                | State::Established
+                | State::Idle
+                | State::Connect
+                | State::Active => None,
             };
             if let Some(loser) = loser {
                 let words = Notification::cease(Cease::ConnectionCollision, "");

@@ -77,6 +77,38 @@ fn without_an_address_of_its_family_a_route_is_not_announced_and_the_status_says
 }
 
 #[test]
+fn a_next_hop_that_changes_is_told() {
+    let mut net = Net::mesh(2, 1);
+    net.run_for(seconds(1));
+    net.change(1, |settings| {
+        settings.next_hops.v6 = Some("2001:db8::99".parse().unwrap());
+    });
+    net.run_for(seconds(1));
+    assert_eq!(next_hops(&net, 0, "fd00:1::/122"), hops(&["2001:db8::99"]));
+    assert_eq!(net.resets(0), 0);
+}
+
+#[test]
+fn a_new_hold_time_is_agreed_on_by_a_new_session() {
+    let mut net = Net::mesh(2, 1);
+    net.run_for(seconds(1));
+    assert_eq!(net.status(1)["n0"].hold_time, Some(HoldTime::from_secs(9)));
+    net.change(0, |settings| {
+        settings.peers.get_mut("n1").unwrap().hold_time = HoldTime::from_secs(6);
+    });
+    net.run_for(seconds(1));
+    assert_eq!(net.status(1)["n0"].hold_time, Some(HoldTime::from_secs(6)));
+    // Who dials and what is exported need none.
+    let resets = net.resets(0);
+    net.change(0, |settings| {
+        let peer = settings.peers.get_mut("n1").unwrap();
+        (peer.dial, peer.export, peer.port) = (Dial::Passive, Export::All, 1179);
+    });
+    net.run_for(seconds(1));
+    assert_eq!(net.resets(0), resets);
+}
+
+#[test]
 fn routes_vanish_when_they_are_no_longer_announced() {
     let mut net = Net::mesh(3, 5);
     net.run_for(seconds(1));
@@ -155,6 +187,8 @@ fn a_transit_speaker_passes_on_as_rfc_4271_says() {
     assert_eq!(next_hops(&net, 0, "203.0.3.0/24"), hops(&["192.0.2.2"]));
     let attrs = &net.best(0, "203.0.3.0/24").unwrap().attrs;
     assert_eq!((attrs.local_pref, attrs.as_path.length()), (Some(100), 1));
+    // All it knows but what that peer told: two own prefixes, two of each node, the other router's one.
+    assert_eq!(net.status(1)["n3"].announced, 7);
     // From iBGP to iBGP never.
     assert_eq!(next_hops(&net, 2, "10.0.0.0/26"), hops(&[]));
 }

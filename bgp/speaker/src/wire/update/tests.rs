@@ -292,4 +292,5 @@ fn only_a_bare_update_is_an_end_of_rib() {
     assert_eq!(end("0000 0008 80 0f 05 0002 01 08 20"), None);
     assert_eq!(end("0002 08 0a 0000"), None);
     assert_eq!(end("0000 0004 40 01 01 00"), None);
+    assert_eq!(end("0000 000a 80 0f 03 0002 01 40 01 01 00"), None);
 }

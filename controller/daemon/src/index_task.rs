@@ -326,7 +326,16 @@ impl Task {
             };
             if !changes.is_empty() {
                 trace!(node = %name, rev = self.count, changes = changes.len(), "a node's state changed");
-                node.sequencer.record(self.count, changes);
+                if node.was_connected {
+                    node.sequencer.record(self.count, changes);
+                } else {
+                    // Nobody stands anywhere on this stream yet, so nothing need be remembered.
+                    let revision = Revision {
+                        run: self.run.clone(),
+                        count: self.count,
+                    };
+                    node.sequencer = Sequencer::new(revision, LOG_LIMIT);
+                }
                 node.wake.send_replace(self.count);
             }
         }

@@ -57,7 +57,7 @@ impl World {
             socket: path("socket"),
             tls: path("tls"),
             // Longer than any test: who wants signs of life says so.
-            heartbeat: Duration::from_secs(3_600),
+            heartbeat: Duration::from_hours(1),
         };
         let world = Self {
             folder,

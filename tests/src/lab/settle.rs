@@ -64,12 +64,13 @@ impl Lab {
     /// # Errors
     /// If it has not at the deadline.
     pub fn wait_read(&mut self) -> Result<()> {
-        let mark = |number: u32| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": format!("lab-mark-{number}")}});
-        let old = self.objects.add(mark(self.marks))?;
-        self.delete(&old)?;
+        // Files are read in the order in which they changed, or all at once: a mark that is known says that all before
+        // it is.
         self.marks += 1;
-        let key = self.apply(mark(self.marks))?;
-        wait("the controller has read its folder", PATIENCE, || {
+        let name = format!("lab-mark-{}-{}", std::process::id(), self.marks);
+        let mark = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let key = self.apply(mark)?;
+        let read = wait("the controller has read its folder", PATIENCE, || {
             let page: ObjectsPage = self
                 .ask_controller("/objects")
                 .map_err(|error| format!("{error:#}"))?;
@@ -82,7 +83,9 @@ impl Lab {
             } else {
                 Err(format!("it does not know {key}"))
             }
-        })
+        });
+        self.delete(&key)?;
+        read
     }
 
     /// Waits until every felix answers and has rules in its kernel, whether the controller is there or not.

@@ -213,13 +213,20 @@ impl Topology {
         let mut commands = vec!["link set lo up".to_owned(), "link set eth0 up".to_owned()];
         commands.push(add_address(BEYOND4.1.into(), 30, "eth0"));
         commands.push(add_address(BEYOND6.1.into(), 126, "eth0"));
-        commands.push(format!("route add default via {}", BEYOND4.0));
-        commands.push(format!("route add default via {}", BEYOND6.0));
         commands.extend(
             self.externals
                 .iter()
                 .map(|a| add_address(*a, full(*a), "lo")),
         );
+        for gateway in [IpAddr::from(BEYOND4.0), IpAddr::from(BEYOND6.0)] {
+            // Only the external addresses are known to the nodes.
+            let source = self
+                .externals
+                .iter()
+                .find(|address| address.is_ipv4() == gateway.is_ipv4());
+            let source = source.map_or_else(String::new, |address| format!(" src {address}"));
+            commands.push(format!("route add default via {gateway}{source}"));
+        }
         commands
     }
 }

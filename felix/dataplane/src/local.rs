@@ -39,9 +39,9 @@ pub struct Nat {
     pub pools: BTreeSet<IpNet>,
 }
 
-/// Tiers that a rule list may have: the kernel allows 15 chains below a base chain, and the longest way
-/// is `judge`, the tiers of an ingress list, `stamp`.
-pub const MAX_TIERS: usize = 13;
+/// Tiers that a rule list may have: the kernel allows 15 chains below a base chain, and the longest ways
+/// are `client` and the tiers of an egress list, and the tiers of an ingress list and `stamp`.
+pub const MAX_TIERS: usize = 14;
 
 /// How connections of an address are judged, in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,8 +15,8 @@ pub const INPUT: &str = "input";
 pub const POSTROUTING: &str = "postrouting";
 /// For packets of connections that conntrack knows: who need not be judged again.
 pub const KNOWN: &str = "known";
-/// Judges a connection: its client, then its server.
-pub const JUDGE: &str = "judge";
+/// Judges a connection's client: drops, or returns.
+pub const CLIENT: &str = "client";
 /// Where every permitted connection ends: writes the epoch. Its end is the base chain's default verdict.
 pub const STAMP: &str = "stamp";
 

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use margay_dataplane::diff::diff;
-use margay_dataplane::local::{Attachment, Nat};
+use margay_dataplane::local::{Attachment, MAX_TIERS, Nat};
 use margay_nftnl::{Socket, TableId};
 use margay_policy::model::{Action, Direction, PodId, PolicyId, PolicyKind, Protocol, TierEnd};
 use margay_policy::node_policy::{
@@ -280,6 +280,22 @@ fn a_node_policy_becomes_a_table_that_nft_can_list() {
         let listing = listing();
         assert_eq!(listing, include_str!("tests/listing.nft"), "{listing}");
         assert_eq!(running.difference(), 0);
+    });
+}
+
+#[test]
+fn the_kernel_takes_lists_of_as_many_tiers_as_are_allowed() {
+    in_netns(|| {
+        let mut beginning = beginning();
+        for list in beginning.policy.rule_lists.values_mut() {
+            let tier = TierRules {
+                end: TierEnd::NextTier,
+                ..list.tiers[0].clone()
+            };
+            list.tiers = vec![tier; MAX_TIERS];
+        }
+        let running = Running::start(Ownership::Shared, beginning);
+        assert!(started(running.report()).1 > 2 * MAX_TIERS);
     });
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn base(epochs: &Epochs) -> Ruleset {
     chain(names::FORWARD, hook(HookPoint::Forward, 0), forward());
     chain(names::INPUT, hook(HookPoint::Input, 0), input());
     chain(names::KNOWN, None, known());
-    chain(names::JUDGE, None, judge());
+    chain(names::CLIENT, None, client());
     chain(names::STAMP, None, vec![stamp(epochs)]);
     for (set, key) in epochs.elements() {
         sets.get_mut(set)
@@ -199,6 +199,10 @@ pub(crate) fn goto(chain: &str) -> Action {
     Action::Verdict(Verdict::Goto(chain.to_owned()))
 }
 
+fn jump(chain: &str) -> Action {
+    Action::Verdict(Verdict::Jump(chain.to_owned()))
+}
+
 pub(crate) const RETURN: Action = Action::Verdict(Verdict::Return);
 const ACCEPT: Action = Action::Verdict(Verdict::Accept);
 const DROP: Action = Action::Verdict(Verdict::Drop);
@@ -262,15 +266,18 @@ fn forward() -> Vec<Rule> {
         Match::OurLink(Side::In, Test::IsNot),
         Match::OurLink(Side::Out, Test::IsNot),
     ];
-    vec![
+    let mut rules = vec![
         rule(others, ACCEPT, "neither from nor to a pod"),
         rule(
             Vec::new(),
             Action::Map(vec![Field::CtState], names::CT_STATES.to_owned()),
             "",
         ),
-        rule(Vec::new(), goto(names::JUDGE), ""),
-    ]
+        rule(Vec::new(), jump(names::CLIENT), ""),
+    ];
+    rules.extend(server());
+    rules.push(rule(Vec::new(), goto(names::STAMP), ""));
+    rules
 }
 
 fn input() -> Vec<Rule> {
@@ -299,7 +306,10 @@ fn input() -> Vec<Rule> {
             Action::Map(vec![Field::CtState], names::CT_STATES.to_owned()),
             "",
         ),
-        rule(Vec::new(), goto(names::JUDGE), ""),
+        // The server is the node itself. The servers' chains do not hang on this hook, so the kernel need not validate
+        // them for it.
+        rule(Vec::new(), jump(names::CLIENT), ""),
+        rule(Vec::new(), goto(names::STAMP), ""),
     ]
 }
 
@@ -320,14 +330,13 @@ fn known() -> Vec<Rule> {
             rules.push(rule(vec![stale], RETURN, "touched by a change since"));
         }
     }
-    let stamp = Action::Verdict(Verdict::Jump(names::STAMP.to_owned()));
-    rules.push(rule(Vec::new(), stamp, "untouched"));
+    rules.push(rule(Vec::new(), jump(names::STAMP), "untouched"));
     rules.push(rule(Vec::new(), ACCEPT, "untouched"));
     rules
 }
 
-/// What a client may not have is dropped; all else goes on from rule to rule, to its server's chains.
-fn judge() -> Vec<Rule> {
+/// What a client may not have is dropped; all else returns at the end.
+fn client() -> Vec<Rule> {
     let mut rules = Vec::new();
     for family in Family::BOTH {
         let map = names::from_pod(family).to_owned();
@@ -350,6 +359,12 @@ fn judge() -> Vec<Rule> {
             rules.push(rule(matches, DROP, "its client is no known pod"));
         }
     }
+    rules
+}
+
+/// By the server's chains, which do not return.
+fn server() -> Vec<Rule> {
+    let mut rules = Vec::new();
     for family in Family::BOTH {
         let map = names::to_pod(family).to_owned();
         let ingress = Action::Map(vec![Field::Server(family)], map);
@@ -366,7 +381,6 @@ fn judge() -> Vec<Rule> {
             "its server is no known pod",
         ));
     }
-    rules.push(rule(Vec::new(), goto(names::STAMP), ""));
     rules
 }
 

@@ -129,8 +129,18 @@ impl Driver {
             listener.abort();
         }
         self.connections.clear();
-        self.incoming.close();
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let Self {
+            tasks, incoming, ..
+        } = &mut self;
+        // Streams that report something must not be held up by nobody listening.
+        let all = async {
+            loop {
+                tokio::select! {
+                    _ = incoming.recv() => {}
+                    ended = tasks.join_next() => if ended.is_none() { break },
+                }
+            }
+        };
         if tokio::time::timeout(GOODBYE, all).await.is_err() {
             debug!("some peers did not take their goodbye");
         }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use margay_bgp::wire::{self, MessageType, Open, RestartState};
 use margay_bgpd::{
-    Asn, BgpId, HoldTime, NextHops, PeerSettings, RouteChange, Settings, State, Status,
+    Asn, BgpId, Dial, HoldTime, NextHops, PeerSettings, RouteChange, Settings, State, Status,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -225,4 +226,120 @@ async fn a_stranger_is_closed_without_a_word() {
     let mut octets = Vec::new();
     stream.read_to_end(&mut octets).await.unwrap();
     assert!(octets.is_empty());
+}
+
+/// A peer made of octets: 127.0.0.`from`, which dials 127.0.0.`to` and gets as far as an established session.
+async fn raw_peer(from: u8, to: u8, port: u16) -> TcpStream {
+    let mut stream = connect(from, to, port).await;
+    let open = Open::new(
+        Asn(64512),
+        HoldTime::from_secs(90),
+        BgpId(loopback(from)),
+        &margay_bgpd::Family::ALL.into(),
+        RestartState::Running,
+    );
+    // Byte by byte, as the network may deliver it.
+    for octet in open.encode() {
+        stream.write_all(&[octet]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(&wire::encode_keepalive()).await.unwrap();
+    assert_eq!(message(&mut stream).await.0, MessageType::Open);
+    assert_eq!(message(&mut stream).await.0, MessageType::Keepalive);
+    stream
+}
+
+/// The next message.
+async fn message(stream: &mut TcpStream) -> (MessageType, Vec<u8>) {
+    let mut header = [0; 19];
+    stream.read_exact(&mut header).await.unwrap();
+    let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
+    let mut octets = header.to_vec();
+    octets.resize(length, 0);
+    stream.read_exact(&mut octets[19..]).await.unwrap();
+    let frame = wire::take_frame(&mut octets.as_slice()).unwrap().unwrap();
+    (frame.kind, frame.body.to_vec())
+}
+
+/// Announces 10.`second`.0.0/24, with this ORIGIN.
+fn announcement(second: u8, origin: u8) -> Vec<u8> {
+    let mut message = vec![0xff; 16];
+    message.extend_from_slice(&[0, 48, 2, 0, 0, 0, 21]);
+    message.extend_from_slice(&[0x40, 1, 1, origin, 0x40, 2, 0]);
+    message.extend_from_slice(&[0x40, 3, 4, 127, 0, 0, 250, 0x40, 5, 4, 0, 0, 0, 100]);
+    message.extend_from_slice(&[24, 10, second, 0]);
+    message
+}
+
+#[tokio::test]
+async fn a_bad_update_costs_its_own_route_and_nothing_else() {
+    let port = free_port().await;
+    let mut settings = settings(23, 24, port);
+    settings
+        .speaker
+        .peers
+        .values_mut()
+        .for_each(|peer| peer.dial = Dial::Passive);
+    let mut one = Node::start(settings);
+    let mut peer = raw_peer(24, 23, port).await;
+    one.until("established", established).await;
+    peer.write_all(&announcement(1, 0)).await.unwrap();
+    peer.write_all(&announcement(2, 0)).await.unwrap();
+    one.until_routes(&[
+        ("10.1.0.0/24", "127.0.0.250"),
+        ("10.2.0.0/24", "127.0.0.250"),
+    ])
+    .await;
+    // ORIGIN 9, then a sentinel behind it.
+    peer.write_all(&announcement(1, 9)).await.unwrap();
+    peer.write_all(&announcement(3, 0)).await.unwrap();
+    one.until_routes(&[
+        ("10.2.0.0/24", "127.0.0.250"),
+        ("10.3.0.0/24", "127.0.0.250"),
+    ])
+    .await;
+    one.until("a note", |status| {
+        let peer = &status.peers["peer"];
+        peer.state == State::Established && peer.notes.iter().any(|note| note.contains("ORIGIN"))
+    })
+    .await;
+    // Now something that leaves no choice: a prefix of 200 bits.
+    let mut broken = announcement(4, 0);
+    let at = broken.len() - 4;
+    broken[at] = 200;
+    peer.write_all(&broken).await.unwrap();
+    loop {
+        let (kind, body) = message(&mut peer).await;
+        if kind == MessageType::Notification {
+            assert_eq!(body, [3, 10]);
+            break;
+        }
+    }
+    one.until_routes(&[]).await;
+    one.until("the reason", |status| reason(status).0.contains("200 bits"))
+        .await;
+}
+
+#[tokio::test]
+async fn a_thousand_strangers_do_not_disturb_a_session() {
+    let port = free_port().await;
+    let mut settings = settings(25, 26, port);
+    settings
+        .speaker
+        .peers
+        .values_mut()
+        .for_each(|peer| peer.dial = Dial::Passive);
+    let mut one = Node::start(settings);
+    let mut peer = raw_peer(26, 25, port).await;
+    one.until("established", established).await;
+    for _ in 0..1000 {
+        let mut stranger = connect(27, 25, port).await;
+        let mut octets = Vec::new();
+        // Closed or reset, whichever is quicker.
+        let _ = stranger.read_to_end(&mut octets).await;
+        assert!(octets.is_empty());
+    }
+    peer.write_all(&announcement(1, 0)).await.unwrap();
+    one.until_routes(&[("10.1.0.0/24", "127.0.0.250")]).await;
+    assert!(established(&one.status.borrow()));
 }

@@ -53,8 +53,13 @@ fn two_speakers_exchange_their_prefixes() {
 #[test]
 fn ipv6_routes_travel_over_an_ipv4_session_with_the_configured_next_hop() {
     let mut net = Net::mesh(2, 1);
+    // Where the session itself has an address of the family, that is the next hop.
+    net.change(1, |settings| {
+        settings.next_hops.v4 = Some("192.0.2.77".parse().unwrap());
+    });
     net.run_for(seconds(1));
     assert_eq!(next_hops(&net, 0, "fd00:1::/122"), hops(&["2001:db8::2"]));
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&["192.0.2.2"]));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Putting the parts together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,8 @@ use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::cni::attach::{Attacher, forget_connections};
+use crate::cni::attach::Attacher;
+use crate::cni::forget::{Forgetter, forget};
 use crate::core::{Core, Input, Known, nat};
 use crate::health::{Metrics, What};
 use crate::host::{Host, Order, PodLink, Repair};
@@ -140,6 +141,7 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         journal,
         view: view.clone(),
         locks: Locks::default(),
+        forgetter: Forgetter::start()?,
         clean: Mutex::default(),
     });
     let cni_socket = args.run.join("cni.sock");
@@ -168,6 +170,7 @@ fn take_stock(journal: &Journal) -> anyhow::Result<(Vec<Record>, Vec<PodLink>)> 
         .map(|link| (link.name, link.index))
         .collect();
     let (mut records, mut links) = (Vec::new(), Vec::new());
+    let mut lost = BTreeSet::new();
     for record in journal.records()? {
         if let Some(index) = there.remove(&record.link) {
             links.push(PodLink {
@@ -180,11 +183,12 @@ fn take_stock(journal: &Journal) -> anyhow::Result<(Vec<Record>, Vec<PodLink>)> 
         } else {
             let (pod, link) = (&record.pod, &record.link);
             tracing::info!(%pod, link, "an attachment has lost its link and is forgotten");
-            if let Err(error) = forget_connections(&record.addresses) {
-                tracing::warn!(%error, "connections of a pod that is gone stay");
-            }
+            lost.extend(&record.addresses);
             journal.remove(&record.attachment)?;
         }
+    }
+    if let Err(error) = forget(&lost) {
+        tracing::warn!(%error, "connections of pods that are gone stay");
     }
     for name in there.into_keys() {
         tracing::info!(

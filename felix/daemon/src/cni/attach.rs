@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::ScopedJoinHandle;
 
 use ipnet::IpNet;
 use margay_cni::error::Code;
@@ -11,9 +10,9 @@ use margay_cni::request::{Attachment, Pod};
 use margay_cni::wire::Tombstone;
 use margay_cni::{Attached, Refusal};
 use margay_netlink::{Batch, Connection, LinkRef};
-use margay_nftnl::conntrack::Conntrack;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::forget::{Forgetter, Forgetting};
 use super::receive::Descriptors;
 use super::sandbox;
 use crate::core::{Admitted, Input, Realised};
@@ -34,6 +33,7 @@ pub(crate) struct Attacher {
     pub(crate) journal: Journal,
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) locks: Locks,
+    pub(crate) forgetter: Forgetter,
     /// Own blocks of which the kernel remembers no connections but those of attached pods.
     pub(crate) clean: Mutex<BTreeSet<IpNet>>,
 }
@@ -102,11 +102,11 @@ impl Attacher {
             }
             Err(_) => return Err(ending()),
         }
-        self.forget_strangers(record)?;
+        let forgetting = self.forget_strangers(record).map_err(remembered)?;
         // The disk and the kernel are slow in different ways.
         let (written, wired) = std::thread::scope(|scope| {
             let written = scope.spawn(|| self.journal.write(record));
-            let wired = self.wire(record, descriptors);
+            let wired = self.wire(record, descriptors, forgetting);
             (written.join(), wired)
         });
         let mtu = wired?;
@@ -119,12 +119,18 @@ impl Attacher {
         Ok(mtu)
     }
 
-    /// Link, addresses, routes, up.
-    fn wire(&self, record: &Record, descriptors: Descriptors) -> Result<u32, Refusal> {
+    /// Link, addresses, routes; and up, once there are no connections of others.
+    fn wire(
+        &self,
+        record: &Record,
+        descriptors: Descriptors,
+        forgetting: Forgetting,
+    ) -> Result<u32, Refusal> {
         let mtu = self.host.mtu();
         let (link, pod_mac) = sandbox::create(record, mtu, &descriptors).map_err(network)?;
         let mut inside = Connection::adopt(descriptors.netlink).map_err(network)?;
         sandbox::furnish(record, &link, &mut inside).map_err(network)?;
+        forgetting.wait().map_err(remembered)?;
         let end = sandbox::host_end(record, &link, pod_mac);
         self.host
             .ask(|answer| Order::Attach(end, answer))
@@ -139,31 +145,33 @@ impl Attacher {
     /// Looking through the kernel's table takes milliseconds however little is in it. Addresses of our blocks are clean once
     /// looked at: while nobody has them packets to them end in the block's blackhole, so nothing of them is remembered, and who
     /// had them is forgotten when they are released. So that is once for each block, and else for each address.
-    fn forget_strangers(&self, record: &Record) -> Result<(), Refusal> {
+    fn forget_strangers(&self, record: &Record) -> Result<Forgetting, margay_nftnl::Error> {
         let mut clean = self.clean.lock().unwrap_or_else(PoisonError::into_inner);
         let view = Arc::clone(&self.view.borrow());
         let pods = view.pods.values();
         let in_use: BTreeSet<IpAddr> = pods.flat_map(|pod| &pod.addresses).copied().collect();
-        let (mut addresses, mut blocks) = (BTreeSet::new(), BTreeSet::new());
+        let (mut outside, mut inside, mut blocks) =
+            <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
         for address in &record.addresses {
             match view.blocks.keys().find(|block| block.contains(address)) {
                 Some(block) if clean.contains(block) => {}
                 Some(block) => {
                     let free = all_addresses(*block).filter(|other| !in_use.contains(other));
-                    addresses.extend(free);
+                    inside.extend(free);
                     blocks.insert(*block);
                 }
                 None => {
-                    addresses.insert(*address);
+                    outside.insert(*address);
                 }
             }
         }
         clean.retain(|block| view.blocks.contains_key(block));
-        if !addresses.is_empty() {
-            forget_connections(&addresses)?;
+        if !inside.is_empty() {
+            // Others who need the same block wait for the lock.
+            self.forgetter.forget(inside).wait()?;
             clean.extend(blocks);
         }
-        Ok(())
+        Ok(self.forgetter.forget(outside))
     }
 
     /// Detaches. Whatever is unknown or gone counts as detached.
@@ -186,15 +194,14 @@ impl Attacher {
         });
         let link = names::link(attachment);
         self.host.ask(|answer| Order::Detach(link.clone(), answer));
-        std::thread::scope(|scope| {
-            // Without rights the pod makes no new ones.
-            let addresses = record.as_ref().map(|record| &record.addresses);
-            let forgotten = addresses.map(|some| scope.spawn(|| forget_connections(some)));
-            delete_link(link);
-            if let Some(Ok(Err(error))) = forgotten.map(ScopedJoinHandle::join) {
-                tracing::warn!(%error, "connections of a pod that is gone stay");
-            }
-        });
+        // Without rights the pod makes no new ones.
+        let forgetting = record
+            .as_ref()
+            .map(|record| self.forgetter.forget(record.addresses.clone()));
+        delete_link(link);
+        if let Some(Err(error)) = forgetting.map(Forgetting::wait) {
+            tracing::warn!(%error, "connections of a pod that is gone stay");
+        }
         if let Err(error) = self.journal.remove(attachment) {
             tracing::error!(%error, "the record of a detached pod stays");
         }
@@ -295,6 +302,11 @@ fn all_addresses(block: IpNet) -> impl Iterator<Item = IpAddr> {
     addresses.take(LARGEST_BLOCK)
 }
 
+fn remembered(error: margay_nftnl::Error) -> Refusal {
+    let what = "connections of an earlier owner of the address cannot be deleted";
+    Refusal::new(Code::Io, what).with(error.to_string())
+}
+
 fn network(error: margay_netlink::Error) -> Refusal {
     Refusal::new(Code::Io, "the pod's link cannot be set up").with(error.to_string())
 }
@@ -309,16 +321,4 @@ fn delete_link(name: String) {
     if let Err(error) = deleted {
         tracing::error!(%error, "a pod's link stays");
     }
-}
-
-/// Deletes what the kernel remembers of connections of these addresses.
-pub(crate) fn forget_connections(addresses: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
-    let deleted = Conntrack::open().and_then(|mut conntrack| conntrack.delete(addresses));
-    deleted.map(drop).map_err(|error| {
-        Refusal::new(
-            Code::Io,
-            "connections of an earlier owner of the address cannot be deleted",
-        )
-        .with(error.to_string())
-    })
 }

@@ -173,6 +173,31 @@ async fn malformed_documents_change_nothing_and_are_named() {
 }
 
 #[tokio::test]
+async fn what_was_accepted_before_is_in_force_after_a_restart_over_a_broken_file() {
+    let mut world = World::start().await;
+    world.write("policy.yaml", &policy("p", "x", "w"));
+    let mut stream = world.agent("n1").await.watch(Replica::default()).await;
+    let before = stream
+        .until(|state| !state.policy.rule_lists.is_empty())
+        .await
+        .clone();
+    world.write("policy.yaml", "\tnot: [yaml");
+    world
+        .page_until("/objects", |page: &ObjectsPage| page.refused.len() == 1)
+        .await;
+    for _ in 0..2 {
+        world.restart().await;
+        let mut stream = world.agent("n1").await.watch(Replica::default()).await;
+        assert_eq!(stream.in_sync().await, &before);
+    }
+    world.remove("policy.yaml");
+    let mut stream = world.agent("n1").await.watch(Replica::default()).await;
+    stream
+        .until(|state| state.policy.rule_lists.is_empty())
+        .await;
+}
+
+#[tokio::test]
 async fn absurd_values_fail_closed_and_unknown_fields_are_told() {
     let world = World::start().await;
     let absurd = "apiVersion: networking.k8s.io/v1

@@ -9,6 +9,8 @@ mod harness;
 #[cfg(test)]
 mod pages;
 #[cfg(test)]
+mod program;
+#[cfg(test)]
 mod reports;
 #[cfg(test)]
 mod stream;

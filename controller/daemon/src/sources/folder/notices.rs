@@ -1,6 +1,7 @@
 //! What inotify's notices mean: which files are to be read, and when.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -104,25 +105,40 @@ impl Source {
 
 /// All files of documents in a folder and the folders in it, hidden ones left out.
 fn list(folder: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    list_inside(folder, &mut Vec::new(), files)
+}
+
+/// The same, inside of `around` (device and inode of each): a link back to one of them is not followed.
+fn list_inside(
+    folder: &Path,
+    around: &mut Vec<(u64, u64)>,
+    files: &mut BTreeSet<PathBuf>,
+) -> io::Result<()> {
+    let metadata = fs::metadata(folder)?;
+    let identity = (metadata.dev(), metadata.ino());
+    if around.contains(&identity) {
+        return Ok(());
+    }
+    around.push(identity);
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
         let hidden = name.as_encoded_bytes().starts_with(b".");
         if path.is_dir() {
             if !hidden {
-                list(&path, files)?;
+                list_inside(&path, around, files)?;
             }
         } else if is_document_file(&path) {
             files.insert(path);
         }
     }
+    around.pop();
     Ok(())
 }
 
 /// Whether somebody will write into a new file and close it. A link, symbolic or hard, is there with all
 /// its content.
 fn is_being_made(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let is_link = fs::symlink_metadata(path)
         .is_ok_and(|metadata| metadata.is_symlink() || metadata.nlink() > 1);
     is_document_file(path) && !is_link

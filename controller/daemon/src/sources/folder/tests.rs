@@ -201,6 +201,20 @@ fn links_are_followed_as_in_a_mounted_config_map() {
 }
 
 #[test]
+fn links_that_go_round_in_circles_are_not_followed() {
+    use std::os::unix::fs::symlink;
+    let mut world = World::new();
+    world.write("deep/a.yaml", &namespace("a"));
+    for name in ["deep/up", "deep/again", "deep/more"] {
+        symlink(world.folder.path(), world.path(name)).unwrap();
+    }
+    world.start();
+    assert_eq!(world.names(), ["a"]);
+    world.write("deep/b.yaml", &namespace("b"));
+    world.until(&["a", "b"]);
+}
+
+#[test]
 fn a_folder_that_goes_away_is_no_order_to_delete_everything() {
     let mut world = World::new();
     let aside = world.state.path().join("aside");

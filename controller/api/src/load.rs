@@ -16,6 +16,10 @@ use serde_json::Value;
 
 use crate::{convert, names, strict, v1};
 
+mod kinds;
+
+use kinds::Scope;
+
 #[cfg(test)]
 mod tests;
 
@@ -50,7 +54,7 @@ pub struct DocumentError {
     pub line: usize,
     /// What is wrong, for people.
     pub reason: String,
-    /// The object, as far as the document says which it is.
+    /// The object that it is, or was meant to be, as far as the document says.
     pub key: Option<Box<Key>>,
 }
 
@@ -239,11 +243,12 @@ fn object(raw: Value, file: &str, chunk: &Chunk) -> Result<Document, DocumentErr
             .to_owned()
     };
     let (api_version, kind) = (text("/apiVersion"), text("/kind"));
-    let key = Key {
-        kind: kind.clone(),
-        namespace: text("/metadata/namespace"),
-        name: text("/metadata/name"),
-    };
+    let key = kinds::key(
+        &api_version,
+        kind.clone(),
+        text("/metadata/namespace"),
+        text("/metadata/name"),
+    );
     let refuse = |line: usize, reason: String| DocumentError {
         file: file.to_owned(),
         line,
@@ -269,52 +274,7 @@ fn object(raw: Value, file: &str, chunk: &Chunk) -> Result<Document, DocumentErr
         }
     }
     let read = Read { raw: &raw, chunk };
-    let result = match (api_version.as_str(), kind.as_str()) {
-        ("v1", "Node") => read.typed(
-            Scope::Cluster,
-            |o: &mut Node| &mut o.metadata,
-            |o| Ok(Object::Node(o)),
-        ),
-        ("v1", "Namespace") => read.typed(
-            Scope::Namespace,
-            |o: &mut Namespace| &mut o.metadata,
-            |o| Ok(Object::Namespace(o)),
-        ),
-        ("v1", "Pod") => read.typed(
-            Scope::Namespaced,
-            |o: &mut Pod| &mut o.metadata,
-            |o| Ok(Object::Pod(o)),
-        ),
-        ("networking.k8s.io/v1", "NetworkPolicy") => read.typed(
-            Scope::Namespaced,
-            |o: &mut NetworkPolicy| &mut o.metadata,
-            |o| Ok(Object::NetworkPolicy(o)),
-        ),
-        (v1::API_VERSION, "IPPool") => read.typed(
-            Scope::Cluster,
-            |o: &mut v1::IpPool| &mut o.metadata,
-            |o| o.spec.check().map(|()| Object::IpPool(o)),
-        ),
-        (v1::API_VERSION, "BGPPeer") => read.typed(
-            Scope::Cluster,
-            |o: &mut v1::BgpPeer| &mut o.metadata,
-            |o| o.spec.check().map(|()| Object::BgpPeer(o)),
-        ),
-        (v1::API_VERSION, "NetworkConfig") => read.typed(
-            Scope::Cluster,
-            |o: &mut v1::NetworkConfig| &mut o.metadata,
-            |o| o.check().map(|()| Object::NetworkConfig(o)),
-        ),
-        _ => Ok((
-            Object::Other {
-                api_version,
-                kind: kind.clone(),
-                namespace: key.namespace.clone(),
-                name: key.name.clone(),
-            },
-            Vec::new(),
-        )),
-    };
+    let result = read.object(&api_version, &kind, &key);
     let (object, unknown) = result.map_err(|(line, reason)| refuse(line, reason))?;
     let mut warnings: Vec<String> = unknown
         .into_iter()
@@ -330,17 +290,6 @@ fn object(raw: Value, file: &str, chunk: &Chunk) -> Result<Document, DocumentErr
     })
 }
 
-/// Where objects of a kind live, and so which names they may have.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// No namespace; the name is a subdomain.
-    Cluster,
-    /// No namespace; the name is a label.
-    Namespace,
-    /// In a namespace; the name is a subdomain.
-    Namespaced,
-}
-
 /// Why a document is refused, and the line if it is known better than the document's.
 type Refusal = (usize, String);
 
@@ -350,6 +299,64 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
+    /// Reads the document as its kind, and finds the fields that the kind does not have.
+    fn object(
+        &self,
+        api_version: &str,
+        kind: &str,
+        key: &Key,
+    ) -> Result<(Object, Vec<String>), Refusal> {
+        match (api_version, kind) {
+            ("v1", "Node") => self.typed(
+                Scope::Cluster,
+                |o: &mut Node| &mut o.metadata,
+                |o| Ok(Object::Node(o)),
+            ),
+            ("v1", "Namespace") => self.typed(
+                Scope::Namespace,
+                |o: &mut Namespace| &mut o.metadata,
+                |o| Ok(Object::Namespace(o)),
+            ),
+            ("v1", "Pod") => self.typed(
+                Scope::Namespaced,
+                |o: &mut Pod| &mut o.metadata,
+                |o| Ok(Object::Pod(o)),
+            ),
+            ("networking.k8s.io/v1", "NetworkPolicy") => self.typed(
+                Scope::Namespaced,
+                |o: &mut NetworkPolicy| &mut o.metadata,
+                |o| Ok(Object::NetworkPolicy(o)),
+            ),
+            (v1::API_VERSION, "IPPool") => self.typed(
+                Scope::Cluster,
+                |o: &mut v1::IpPool| &mut o.metadata,
+                |o| o.spec.check().map(|()| Object::IpPool(o)),
+            ),
+            (v1::API_VERSION, "BGPPeer") => self.typed(
+                Scope::Cluster,
+                |o: &mut v1::BgpPeer| &mut o.metadata,
+                |o| o.spec.check().map(|()| Object::BgpPeer(o)),
+            ),
+            (v1::API_VERSION, "NetworkConfig") => self.typed(
+                Scope::Cluster,
+                |o: &mut v1::NetworkConfig| &mut o.metadata,
+                |o| o.check().map(|()| Object::NetworkConfig(o)),
+            ),
+            _ => {
+                if let Some(reason) = kinds::misnamed(api_version, kind) {
+                    return Err((self.chunk.content, reason));
+                }
+                let other = Object::Other {
+                    api_version: api_version.to_owned(),
+                    kind: kind.to_owned(),
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                };
+                Ok((other, Vec::new()))
+            }
+        }
+    }
+
     /// Reads, defaults and checks an object, and finds the fields that its kind does not have.
     fn typed<T: DeserializeOwned + Serialize>(
         &self,

@@ -294,3 +294,51 @@ fn what_the_parser_says_is_told_with_the_line_in_the_file() {
         "a.yaml:6: not YAML: mapping values are not allowed in this context"
     );
 }
+
+#[test]
+fn a_kind_that_is_nearly_ours_is_refused_with_what_to_write() {
+    let refused = |version: &str, kind: &str| {
+        one(&format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n"
+        ))
+        .unwrap_err()
+        .reason
+    };
+    assert_eq!(
+        refused("v1", "NetworkPolicy"),
+        "NetworkPolicy default/a: there is no NetworkPolicy in v1; write `apiVersion: networking.k8s.io/v1`, `kind: NetworkPolicy`"
+    );
+    assert!(
+        refused("networking.k8s.io/v1beta1", "NetworkPolicy").contains("networking.k8s.io/v1`")
+    );
+    assert!(refused("v1", "pod").contains("`kind: Pod`"));
+    assert!(refused("margay.io/v1", "IPPool").contains("`apiVersion: margay.io/v1alpha1`"));
+    assert!(
+        refused("margay.io/v1alpha1", "BGPFilter")
+            .contains("has IPPool, BGPPeer and NetworkConfig")
+    );
+    // Calico's kinds are other kinds.
+    let calico =
+        one("apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: a}\n")
+            .unwrap();
+    assert!(matches!(calico.object, Object::Other { .. }));
+}
+
+#[test]
+fn a_refused_document_says_which_object_it_was_to_be() {
+    let key = |text: &str| one(text).unwrap_err().key.map(|key| key.to_string());
+    assert_eq!(
+        key("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: 7\n").as_deref(),
+        Some("Pod default/a")
+    );
+    assert_eq!(
+        key("apiVersion: v1\nkind: pod\nmetadata: {name: a, namespace: b}\n").as_deref(),
+        Some("Pod b/a")
+    );
+    assert_eq!(
+        key("apiVersion: v1\nkind: Node\nmetadata: {name: a, namespace: b}\nstatus: 7\n")
+            .as_deref(),
+        Some("Node a")
+    );
+    assert_eq!(key("apiVersion: v1\nkind: Pod\n"), None);
+}

@@ -67,6 +67,11 @@ impl Sequencer {
         &self.revision
     }
 
+    /// How much is remembered: changes, and members in them.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Notes changes that happened together; `count` is the revision's count after them.
     ///
     /// Counts go up. Without changes, or with a count that is not higher, nothing happens.

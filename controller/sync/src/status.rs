@@ -129,6 +129,10 @@ pub struct ControllerStatus {
     pub realised: u32,
     /// Policies.
     pub policies: u32,
+    /// How much is held of what grows with the cluster, by what it is: entries, or for `stream-logs`
+    /// changes and members in them.
+    #[serde(default)]
+    pub held: BTreeMap<String, u64>,
 }
 
 /// All nodes that the controller knows of, by object or by stream (`GET /nodes`).

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use margay_policy::index::Sizes;
 use margay_policy::model::{NamespaceScope, NodeName, PodId, Policy, PolicyId};
 use margay_policy::selector::{Selection, pod_matches};
 use margay_sync::status::{
@@ -34,8 +35,42 @@ impl Task {
                     .count(),
             ),
             policies: count(policies.len()),
+            held: self.held(),
             ..ControllerStatus::default()
         }
+    }
+
+    /// How much is held of what grows with the cluster.
+    fn held(&self) -> BTreeMap<String, u64> {
+        let Sizes {
+            pods,
+            policies,
+            address_sets,
+            service_sets,
+            rule_lists,
+            addresses,
+        } = self.index.sizes();
+        let logs = self
+            .nodes
+            .values()
+            .map(|node| node.sequencer.weight())
+            .sum();
+        let reported = self.reports.nodes().values().map(BTreeMap::len).sum();
+        let held = [
+            ("pods", pods),
+            ("policies", policies),
+            ("address-sets", address_sets),
+            ("service-sets", service_sets),
+            ("rule-lists", rule_lists),
+            ("addresses", addresses),
+            ("nodes", self.nodes.len()),
+            ("claims", self.inputs.claims.len()),
+            ("reported-pods", reported),
+            ("stream-logs", logs),
+        ];
+        let held = held.into_iter();
+        held.map(|(name, size)| (name.to_owned(), size.try_into().unwrap_or(u64::MAX)))
+            .collect()
     }
 
     pub(super) fn nodes_page(&self) -> NodesPage {

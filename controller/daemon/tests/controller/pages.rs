@@ -26,6 +26,11 @@ async fn the_pages_tell_what_there_is() {
         (status.objects, status.nodes, status.refused),
         (objects, 3, 0)
     );
+    let held = |name: &str| status.held[name];
+    assert_eq!(
+        (held("pods"), held("nodes"), held("stream-logs")),
+        (2, 3, 0)
+    );
     let n1 = NodeName("n1".to_owned());
     let nodes: NodesPage = world.page("/nodes").await;
     assert_eq!(nodes.nodes[&n1].stream, Link::Unknown);

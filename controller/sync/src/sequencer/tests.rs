@@ -42,7 +42,7 @@ fn the_log_is_bounded() {
     for count in 1..100 {
         let (old, new) = if count % 2 == 1 { (&a, &b) } else { (&b, &a) };
         sequencer.record(count, diff(old, new));
-        assert!(sequencer.weight <= 10 && sequencer.log.len() <= 5);
+        assert!(sequencer.weight() <= 10 && sequencer.log.len() <= 5);
     }
     assert_eq!(sequencer.missed(Some(&revision(93))), Missed::Everything);
     assert_eq!(

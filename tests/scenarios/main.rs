@@ -17,6 +17,8 @@ mod established;
 #[cfg(test)]
 mod kubernetes;
 #[cfg(test)]
+mod program;
+#[cfg(test)]
 mod restart;
 #[cfg(test)]
 mod snapshot;

@@ -9,6 +9,8 @@ use margay_tests::lab::cluster::{Lab, Options};
 use margay_tests::lab::prober::{Effort, Protocol, Seen, Shot};
 use serde_json::{Value, json};
 
+use crate::capabilities;
+
 static MACHINE: RwLock<()> = RwLock::new(());
 
 /// For scenarios that ask how soon something happens: nothing else runs meanwhile.
@@ -48,6 +50,7 @@ pub(crate) fn raise_with(
     let mut lab = Lab::up(options).unwrap();
     lab.start_pods(&lab.wanted_pods()).unwrap();
     lab.settle().unwrap();
+    capabilities::check(&lab);
     lab
 }
 

@@ -16,6 +16,7 @@ use margay_tests::lab::objects::Objects;
 use margay_tests::lab::probe::{Answer, externals_of, read};
 use margay_tests::lab::prober::Effort;
 
+use crate::capabilities;
 use crate::kubernetes::documents;
 use crate::support::{tell, together, worlds};
 
@@ -102,6 +103,7 @@ fn compare(name: &str, objects: Objects, flows: &[Flow], expected: &[bool]) -> V
     .unwrap();
     lab.start_pods(&lab.wanted_pods()).unwrap();
     lab.settle().unwrap();
+    capabilities::check(&lab);
     let answers = lab.probe(flows, Effort::default()).unwrap();
     let mut wrong = Vec::new();
     for ((flow, expected), answer) in flows.iter().zip(expected).zip(answers) {

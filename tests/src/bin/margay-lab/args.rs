@@ -10,9 +10,9 @@ use margay_policy::model::PodId;
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Arguments {
-    /// Which lab.
-    #[arg(long, global = true, default_value = "lab")]
-    pub(crate) name: String,
+    /// Which lab; `lab` unless said, and a fresh name for `demo` and `probe`.
+    #[arg(long, global = true)]
+    pub(crate) name: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

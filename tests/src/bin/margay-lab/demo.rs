@@ -24,7 +24,7 @@ use matrix::Matrix;
 const VICTIM: &str = "n2";
 
 /// Runs the demo; failure if anything seen was not as expected.
-pub(crate) fn run() -> Result<ExitCode> {
+pub(crate) fn run(name: Option<String>) -> Result<ExitCode> {
     let start = now();
     say(
         "A cluster of three nodes, a router that runs BIRD and a host beyond it: all network namespaces.\n",
@@ -34,6 +34,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         let _closed = said(start, step);
     }));
     let options = Options {
+        name,
         objects: world::shop(),
         externals: world::externals(),
         progress,

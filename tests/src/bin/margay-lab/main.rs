@@ -40,7 +40,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let name = arguments.name.as_str();
+    let given = arguments.name;
+    let name = given.as_deref().unwrap_or("lab");
     match arguments.command {
         Command::Up { world, external } => standing::up(name, world.as_deref(), external)?,
         Command::Down => standing::down(name)?,
@@ -49,8 +50,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Apply { file } => standing::apply(name, &file)?,
         Command::Delete { file } => standing::delete(name, &file)?,
         Command::Pod { command } => pod::run(name, command)?,
-        Command::Probe { world, probes } => probe::run(&world, &probes)?,
-        Command::Demo => return demo::run(),
+        Command::Probe { world, probes } => probe::run(given, &world, &probes)?,
+        Command::Demo => return demo::run(given),
         Command::Serve => serve::run(name)?,
     }
     Ok(ExitCode::SUCCESS)

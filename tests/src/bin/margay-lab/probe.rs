@@ -10,7 +10,7 @@ use margay_tests::lab::probe::{externals_of, line, read};
 use margay_tests::lab::prober::Effort;
 
 /// Prints every probe with its verdict; what is going on goes to standard error.
-pub(crate) fn run(world: &Path, probes: &Path) -> Result<()> {
+pub(crate) fn run(name: Option<String>, world: &Path, probes: &Path) -> Result<()> {
     let probes = read(probes)?;
     let objects = Objects::read(world)?;
     for problem in &objects.problems {
@@ -19,6 +19,7 @@ pub(crate) fn run(world: &Path, probes: &Path) -> Result<()> {
     let flows: Vec<_> = probes.iter().map(|probe| probe.flow.clone()).collect();
     let externals = externals_of(&flows, &objects);
     let mut lab = Lab::up(Options {
+        name,
         objects,
         externals,
         ..Options::default()

@@ -38,7 +38,8 @@ pub struct WorldError {
     pub source: io::Error,
 }
 
-/// Reads every `*.yaml`, `*.yml` and `*.json` of a folder and the folders in it, by name.
+/// Reads every `*.yaml`, `*.yml` and `*.json` of a folder and the folders in it, by name; hidden ones
+/// and linked folders are left out.
 ///
 /// Of an object that stands there twice the later counts, and that is a problem.
 ///
@@ -88,9 +89,11 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), WorldError> {
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        if path.is_dir() {
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        // A linked folder may lead round in a circle; a mounted ConfigMap's real files are hidden.
+        if !hidden && entry.file_type().map_err(wrap)?.is_dir() {
             list(&path, files)?;
-        } else if is_document_file(&path) {
+        } else if is_document_file(&path) && path.is_file() {
             files.push(path);
         }
     }

@@ -119,3 +119,45 @@ fn only_yaml_and_json_are_documents() {
         assert_eq!(is_document_file(Path::new(name)), is, "{name}");
     }
 }
+
+#[test]
+fn folders_are_read_through_but_not_in_circles() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    let node = |name: &str| format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n");
+    fs::write(inner.join("a.yaml"), node("n1")).unwrap();
+    fs::write(inner.join(".hidden.yaml"), node("n2")).unwrap();
+    std::os::unix::fs::symlink(folder.path(), inner.join("round")).unwrap();
+    std::os::unix::fs::symlink(inner.join(".hidden.yaml"), folder.path().join("b.yaml")).unwrap();
+    let world = read(folder.path()).unwrap();
+    assert_eq!(world.problems, [""; 0]);
+    assert_eq!(
+        world
+            .cluster
+            .nodes
+            .keys()
+            .map(|name| name.0.as_str())
+            .collect::<Vec<_>>(),
+        ["n1", "n2"]
+    );
+}
+
+#[test]
+fn the_later_of_two_documents_of_one_object_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = |label: &str| {
+        format!("apiVersion: v1\nkind: Node\nmetadata: {{name: n1, labels: {{a: {label}}}}}\n")
+    };
+    fs::write(folder.path().join("a.yaml"), node("one")).unwrap();
+    fs::write(folder.path().join("b.yaml"), node("two")).unwrap();
+    let world = read(folder.path()).unwrap();
+    assert_eq!(
+        world.problems,
+        ["b.yaml:1: Node n1: stands already at a.yaml:1, which is ignored"]
+    );
+    assert_eq!(
+        world.cluster.nodes.values().next().unwrap().labels["a"],
+        "two"
+    );
+}

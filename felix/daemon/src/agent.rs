@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use margay_dataplane::local;
 use margay_dataplane::ruleset::LINK_PREFIX;
 use margay_ipam::allocator::Allocator;
-use margay_netlink::{Batch, Connection, LinkRef};
+use margay_netlink::{Batch, Connection, Link as Found, LinkRef, NextHop, RouteKind};
 use margay_sync::replica::Replica;
 use margay_sync::status::{Drift, Link};
 use nix::sys::stat::{Mode, umask};
@@ -23,6 +23,7 @@ use crate::host::{Host, Order, PodLink, Repair};
 use crate::journal::{Journal, Record};
 use crate::locks::Locks;
 use crate::pods::{COOL_DOWN, Pods};
+use crate::routes::PROTOCOL;
 use crate::saver::Saver;
 use crate::settings::Args;
 use crate::sync::{Client, Controller};
@@ -163,19 +164,20 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
 /// Compares journal and kernel: what has no link is forgotten, links that nobody recorded are deleted.
 fn take_stock(journal: &Journal) -> anyhow::Result<(Vec<Record>, Vec<PodLink>)> {
     let mut connection = Connection::open()?;
-    let mut there: BTreeMap<String, u32> = connection
+    let mut there: BTreeMap<String, Found> = connection
         .links()?
         .into_iter()
         .filter(|link| link.name.starts_with(LINK_PREFIX))
-        .map(|link| (link.name, link.index))
+        .map(|link| (link.name.clone(), link))
         .collect();
+    rebuild(journal, &mut connection, &there)?;
     let (mut records, mut links) = (Vec::new(), Vec::new());
     let mut lost = BTreeSet::new();
     for record in journal.records()? {
-        if let Some(index) = there.remove(&record.link) {
+        if let Some(link) = there.remove(&record.link) {
             links.push(PodLink {
                 name: record.link.clone(),
-                index,
+                index: link.index,
                 pod_mac: names::pod_mac(&record.attachment),
                 addresses: record.addresses.clone(),
             });
@@ -202,6 +204,34 @@ fn take_stock(journal: &Journal) -> anyhow::Result<(Vec<Record>, Vec<PodLink>)> 
         }
     }
     Ok((records, links))
+}
+
+/// Writes records for links that have none and whose notes tell what they belong to: the journal was lost.
+fn rebuild(
+    journal: &Journal,
+    connection: &mut Connection,
+    links: &BTreeMap<String, Found>,
+) -> anyhow::Result<()> {
+    let recorded: BTreeSet<String> = journal.records()?.into_iter().map(|r| r.link).collect();
+    let lost: Vec<&Found> = links
+        .values()
+        .filter(|link| !link.alias.is_empty() && !recorded.contains(&link.name))
+        .collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let routes = connection.routes(PROTOCOL)?;
+    for link in lost {
+        let own = RouteKind::Unicast([NextHop::on(link.index)].into());
+        let addresses = routes.iter().filter(|route| route.kind == own);
+        let addresses = addresses.map(|route| route.prefix.addr()).collect();
+        if let Some(record) = Record::rebuild(&link.name, &link.alias, addresses) {
+            tracing::warn!(pod = %record.pod, link = record.link, "the record of an attachment was lost and is rebuilt");
+            journal.write(&record)?;
+            journal.keep(&record)?;
+        }
+    }
+    Ok(())
 }
 
 /// The attachments of before, with the allocator's memory of which addresses were free how long.

@@ -3,7 +3,6 @@
 //! A task on a thread of its own. Others send [`Input`]s; it decides, has the kernel's rules changed, and publishes a
 //! [`View`].
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +11,10 @@ use ipnet::IpNet;
 use margay_cni::Refusal;
 use margay_cni::error::Code;
 use margay_cni::request::{Attachment, Pod};
-use margay_dataplane::local::{self, Nat};
+use margay_dataplane::local;
 use margay_ipam::Family;
-use margay_policy::model::PodId;
-use margay_policy::node_policy::{Endpoint, PolicyChange};
-use margay_sync::message::{Change, NodeNetwork, NodeState, Revision};
+use margay_policy::node_policy::PolicyChange;
+use margay_sync::message::{Change, Revision};
 use margay_sync::status::Drift;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,6 +39,10 @@ pub(crate) const ADMISSION: Duration = Duration::from_secs(10);
 
 /// The outcome of a change of the kernel's rules, when it is there.
 pub(crate) type Realised = oneshot::Receiver<Result<(), NftError>>;
+
+mod known;
+
+pub(crate) use known::{Known, nat};
 
 /// What the core is told.
 #[derive(Debug)]
@@ -118,73 +120,6 @@ pub(crate) struct Core {
     pub(crate) latency: Histogram,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) state: Known,
-}
-
-/// What is known of the world.
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    endpoints: BTreeMap<PodId, Endpoint>,
-    network: Option<NodeNetwork>,
-    /// Claimed, but not told of by the stream yet.
-    claimed: BTreeSet<IpNet>,
-    /// Of the snapshot on disk.
-    snapshot: Option<Revision>,
-    received: Option<Revision>,
-    realised: Option<Revision>,
-    drift: Vec<Drift>,
-    /// Why blocks cannot be claimed.
-    claim_failures: BTreeMap<Family, String>,
-    /// Why the kernel has not the rules that it should have.
-    trouble: Option<String>,
-}
-
-impl Known {
-    /// What the snapshot on disk says.
-    pub(crate) fn from_snapshot(state: &NodeState, revision: Option<Revision>) -> Self {
-        Self {
-            endpoints: state.policy.endpoints.clone(),
-            network: state.network.clone(),
-            snapshot: revision.clone(),
-            received: revision,
-            trouble: Some("the rules are not in the kernel yet".to_owned()),
-            ..Self::default()
-        }
-    }
-
-    /// The node's blocks.
-    pub(crate) fn blocks(&self) -> BTreeSet<IpNet> {
-        let known = self.network.iter().flat_map(|network| &network.blocks);
-        known.chain(&self.claimed).copied().collect()
-    }
-
-    /// Blocks that new addresses come from: those of pools that the node may use.
-    fn usable_blocks(&self) -> BTreeSet<IpNet> {
-        let pools: Vec<&IpNet> = self
-            .network
-            .iter()
-            .flat_map(|network| &network.pools)
-            .filter(|pool| pool.usable)
-            .map(|pool| &pool.cidr)
-            .collect();
-        let mut blocks = self.blocks();
-        blocks.retain(|block| pools.iter().any(|pool| pool.contains(block)));
-        blocks
-    }
-}
-
-/// What to masquerade.
-pub(crate) fn nat(network: Option<&NodeNetwork>) -> Nat {
-    let pools = network
-        .map(|network| network.pools.as_slice())
-        .unwrap_or_default();
-    Nat {
-        sources: pools
-            .iter()
-            .filter(|pool| pool.nat_outgoing)
-            .map(|pool| pool.cidr)
-            .collect(),
-        pools: pools.iter().map(|pool| pool.cidr).collect(),
-    }
 }
 
 impl Core {

@@ -45,6 +45,8 @@ pub(crate) struct PodLink {
 pub(crate) enum Order {
     /// Set up a pod's link, take it up, route the pod's addresses to it, and keep it so.
     Attach(PodLink, mpsc::Sender<Result<(), margay_netlink::Error>>),
+    /// Attach a note to a link.
+    Note(String, String),
     /// Forget a pod's link: it will be deleted.
     Detach(String, mpsc::Sender<()>),
     /// The node's own blocks.
@@ -232,6 +234,13 @@ impl Owner {
                 let prefixes = self.table.remove_link(&name);
                 self.apply(&prefixes);
                 let _ = answer.send(());
+            }
+            Order::Note(name, note) => {
+                let mut batch = Batch::new();
+                batch.set_alias(&LinkRef::Name(name), &note);
+                if let Err(error) = self.connection.run(batch) {
+                    tracing::warn!(%error, "a link has no note of its attachment");
+                }
             }
             Order::Blocks(blocks) => {
                 let prefixes = self.table.set_blocks(blocks);

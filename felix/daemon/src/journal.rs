@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use margay_cni::request::Attachment;
 use margay_cni::wire::Tombstone;
+use margay_netlink::link::LONGEST_ALIAS;
 use margay_policy::model::PodId;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{self, DiskError};
+use crate::names;
 
 /// An attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +26,46 @@ pub(crate) struct Record {
     pub(crate) link: String,
     /// The pod's addresses.
     pub(crate) addresses: BTreeSet<IpAddr>,
+}
+
+/// What a link's note says of its attachment, for when the journal is lost. The addresses are in its routes.
+#[derive(Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    attachment: Attachment,
+    pod: PodId,
+    uid: String,
+}
+
+impl Record {
+    /// The note for the attachment's link; `None` if names are too long for one.
+    pub(crate) fn note(&self) -> Option<String> {
+        let note = Note {
+            attachment: self.attachment.clone(),
+            pod: self.pod.clone(),
+            uid: self.uid.clone(),
+        };
+        let text = serde_json::to_string(&note).ok()?;
+        (text.len() <= LONGEST_ALIAS).then_some(text)
+    }
+
+    /// The record of a link, as its note and routes tell; `None` if they do not.
+    pub(crate) fn rebuild(link: &str, note: &str, addresses: BTreeSet<IpAddr>) -> Option<Self> {
+        let Note {
+            attachment,
+            pod,
+            uid,
+        } = serde_json::from_str(note).ok()?;
+        // A note that is on another attachment's link is not ours.
+        let own = names::link(&attachment) == link && !addresses.is_empty();
+        own.then(|| Self {
+            attachment,
+            pod,
+            uid,
+            link: link.to_owned(),
+            addresses,
+        })
+    }
 }
 
 /// The folder of records.
@@ -118,3 +160,6 @@ impl Journal {
         self.records.join(format!("{container}@{interface}.json"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -273,6 +273,27 @@ fn after_a_crash_what_is_half_made_is_removed_and_what_is_complete_stays() {
 }
 
 #[test]
+fn a_lost_journal_is_rebuilt_from_the_kernel() {
+    let mut node = Node::start();
+    let before = node.traces();
+    let pod = Sandbox::new("fixed", "c1");
+    let link = node.add(&pod).done()["interfaces"][0]["name"].clone();
+    eventually("the link carries its note", || {
+        let show = format!("-d link show {}", link.as_str().unwrap());
+        node.ip(&show).contains("web/fixed")
+    });
+    let attached = node.traces();
+    node.kill_felix();
+    std::fs::remove_dir_all(node.state().join("attachments")).unwrap();
+    node.start_felix();
+    assert_eq!(node.traces(), attached);
+    let listener = listen(&pod, "172.31.7.7".parse().unwrap());
+    assert!(connects_from(&node, listener.local_addr().unwrap()));
+    node.del(&pod).done();
+    assert_eq!(node.traces(), before);
+}
+
+#[test]
 fn gc_detaches_what_the_runtime_does_not_know() {
     let node = Node::start();
     let before = node.traces();

@@ -18,6 +18,9 @@ use crate::error::{Doing, Error};
 /// `IFLA_INET_CONF`, nested as in requests.
 const INET_CONF_NESTED: u16 = 1 | 0x8000;
 
+/// The longest note that a link can carry, in octets (`IFALIASZ`, less its end).
+pub const LONGEST_ALIAS: usize = 255;
+
 /// A hardware address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);
@@ -46,6 +49,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is the loopback link.
     pub loopback: bool,
+    /// A note that somebody attached to it (`IFLA_IFALIAS`); mostly empty.
+    pub alias: String,
 }
 
 /// Names a link.
@@ -164,6 +169,20 @@ impl Batch {
         );
     }
 
+    /// Attaches a note to a link, at most [`LONGEST_ALIAS`] octets.
+    pub fn set_alias(&mut self, link: &LinkRef, alias: &str) {
+        let mut message = link.message();
+        message
+            .attributes
+            .push(LinkAttribute::IfAlias(alias.to_owned()));
+        self.push(
+            RouteNetlinkMessage::SetLink(message),
+            0,
+            Doing::SetLink(link.to_string()),
+            &[Errno::ENODEV],
+        );
+    }
+
     /// Makes a link a bare router port: it forwards IPv4, takes and sends no redirects, answers no ARP for others,
     /// and gets no IPv6 address of its own (`IFLA_AF_SPEC`, so that /proc/sys may be read-only).
     pub fn set_router_port(&mut self, link: &LinkRef) {
@@ -260,6 +279,7 @@ impl From<&LinkMessage> for Link {
             peer: None,
             mtu: 0,
             loopback: message.header.flags.contains(LinkFlags::Loopback),
+            alias: String::new(),
         };
         for attribute in &message.attributes {
             match attribute {
@@ -269,6 +289,7 @@ impl From<&LinkMessage> for Link {
                 }
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 _ => {}
             }
         }

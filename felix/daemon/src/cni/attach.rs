@@ -55,6 +55,9 @@ impl Attacher {
         match self.make(&record, realised, descriptors) {
             Ok(mtu) => {
                 self.tell(Input::Complete(attachment.clone()));
+                if let Some(note) = record.note() {
+                    self.host.order(Order::Note(record.link.clone(), note));
+                }
                 tracing::info!(link = record.link, addresses = ?record.addresses, "a pod is attached");
                 Ok(sandbox::result(&record, mtu, sandbox))
             }

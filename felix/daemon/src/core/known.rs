@@ -1,0 +1,78 @@
+//! What the controller said of pods and node, and how far the kernel is with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use margay_dataplane::local::Nat;
+use margay_ipam::Family;
+use margay_policy::model::PodId;
+use margay_policy::node_policy::Endpoint;
+use margay_sync::message::{NodeNetwork, NodeState, Revision};
+use margay_sync::status::Drift;
+
+/// What is known of the world.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(super) endpoints: BTreeMap<PodId, Endpoint>,
+    pub(super) network: Option<NodeNetwork>,
+    /// Claimed, but not told of by the stream yet.
+    pub(super) claimed: BTreeSet<IpNet>,
+    /// Of the snapshot on disk.
+    pub(super) snapshot: Option<Revision>,
+    pub(super) received: Option<Revision>,
+    pub(super) realised: Option<Revision>,
+    pub(super) drift: Vec<Drift>,
+    /// Why blocks cannot be claimed.
+    pub(super) claim_failures: BTreeMap<Family, String>,
+    /// Why the kernel has not the rules that it should have.
+    pub(super) trouble: Option<String>,
+}
+
+impl Known {
+    /// What the snapshot on disk says.
+    pub(crate) fn from_snapshot(state: &NodeState, revision: Option<Revision>) -> Self {
+        Self {
+            endpoints: state.policy.endpoints.clone(),
+            network: state.network.clone(),
+            snapshot: revision.clone(),
+            received: revision,
+            trouble: Some("the rules are not in the kernel yet".to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// The node's blocks.
+    pub(crate) fn blocks(&self) -> BTreeSet<IpNet> {
+        let known = self.network.iter().flat_map(|network| &network.blocks);
+        known.chain(&self.claimed).copied().collect()
+    }
+
+    /// Blocks that new addresses come from: those of pools that the node may use.
+    pub(super) fn usable_blocks(&self) -> BTreeSet<IpNet> {
+        let pools: Vec<&IpNet> = self
+            .network
+            .iter()
+            .flat_map(|network| &network.pools)
+            .filter(|pool| pool.usable)
+            .map(|pool| &pool.cidr)
+            .collect();
+        let mut blocks = self.blocks();
+        blocks.retain(|block| pools.iter().any(|pool| pool.contains(block)));
+        blocks
+    }
+}
+
+/// What to masquerade.
+pub(crate) fn nat(network: Option<&NodeNetwork>) -> Nat {
+    let pools = network
+        .map(|network| network.pools.as_slice())
+        .unwrap_or_default();
+    Nat {
+        sources: pools
+            .iter()
+            .filter(|pool| pool.nat_outgoing)
+            .map(|pool| pool.cidr)
+            .collect(),
+        pools: pools.iter().map(|pool| pool.cidr).collect(),
+    }
+}

@@ -110,7 +110,14 @@ impl Driver {
                         self.handle(event);
                     }
                 }
-                () = timer => self.speaker.handle_timeout(now()),
+                () = timer => {
+                    // After the whole process was held up, what came meanwhile counts before what ran out.
+                    tokio::task::yield_now().await;
+                    while let Ok(event) = self.incoming.try_recv() {
+                        self.handle(event);
+                    }
+                    self.speaker.handle_timeout(now());
+                }
                 Ok(place) = routes.reserve(), if !self.changes.is_empty() => {
                     place.send(std::mem::take(&mut self.changes).into_values().collect());
                 }

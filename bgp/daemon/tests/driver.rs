@@ -343,3 +343,49 @@ async fn a_thousand_strangers_do_not_disturb_a_session() {
     one.until_routes(&[("10.1.0.0/24", "127.0.0.250")]).await;
     assert!(established(&one.status.borrow()));
 }
+
+/// Which of timer and stream is looked at first is chance in each driver, so there are many.
+#[tokio::test]
+async fn a_process_that_was_held_up_counts_what_came_meanwhile_before_what_ran_out() {
+    let (streams, arriving) = std::sync::mpsc::channel::<std::net::TcpStream>();
+    let alive = std::thread::spawn(move || {
+        let mut peers = Vec::new();
+        loop {
+            match arriving.recv_timeout(Duration::from_millis(250)) {
+                Ok(peer) => peers.push(peer),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return peers,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    for peer in &mut peers {
+                        std::io::Write::write_all(peer, &wire::encode_keepalive()).unwrap();
+                    }
+                }
+            }
+        }
+    });
+    let mut nodes = Vec::new();
+    for number in (100..130).step_by(2) {
+        let port = free_port().await;
+        let mut settings = settings(number, number + 1, port);
+        for peer in settings.speaker.peers.values_mut() {
+            peer.dial = Dial::Passive;
+            peer.hold_time = HoldTime::from_secs(3);
+        }
+        let mut node = Node::start(settings);
+        let peer = raw_peer(number + 1, number, port).await.into_std().unwrap();
+        peer.set_nonblocking(false).unwrap();
+        streams.send(peer).unwrap();
+        node.until("established", established).await;
+        nodes.push(node);
+    }
+    // The peers go on; this thread, on which the drivers run, does not, longer than the hold time.
+    std::thread::sleep(Duration::from_secs(4));
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    drop(streams);
+    let mut peers = alive.join().unwrap();
+    for (node, peer) in nodes.iter_mut().zip(&mut peers) {
+        std::io::Write::write_all(peer, &announcement(1, 0)).unwrap();
+        node.until_routes(&[("10.1.0.0/24", "127.0.0.250")]).await;
+    }
+}

@@ -35,3 +35,32 @@ fn what_no_network_policy_can_say_is_refused() {
     });
     assert!(wild.all(|world| matches!(to_yaml(&world), Err(YamlError::Policy(_)))));
 }
+
+#[test]
+fn words_that_yaml_takes_for_something_else_stay_words() {
+    let mut world = cluster(1, &Profile::kubernetes());
+    let words = [
+        "y",
+        "no",
+        "true",
+        "null",
+        "~",
+        "1",
+        "0x10",
+        "1e3",
+        "010",
+        "-",
+        "1.5",
+        ".nan",
+        "on",
+        "a b",
+        "#",
+        "2026-01-01",
+    ];
+    let labels = words
+        .iter()
+        .enumerate()
+        .map(|(index, word)| (format!("l{index}"), (*word).to_owned()));
+    world.namespaces.values_mut().next().unwrap().labels = labels.collect();
+    assert_eq!(read(&to_yaml(&world).unwrap()), world);
+}

@@ -12,26 +12,25 @@ use anyhow::{Context, Result};
 use margay_api::load::Key;
 use margay_policy::model::{Cluster, PodId};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::bird::{self, Dialling};
+use super::bird::Dialling;
 use super::clock::wait;
+use super::complete::{complete, speaker_settings};
 use super::daemon::Daemon;
 use super::guard::{self, Scratch};
 use super::netns::Netns;
 use super::objects::{self, Objects};
 use super::pods::PodRecord;
 use super::prober::{ListenerId, Prober};
-use super::process::{Privilege, program};
-use super::topology::{CONTROLLER, ROUTER_ASN, Topology};
+use super::process::Privilege;
+use super::topology::{CONTROLLER, Topology};
 use super::{http, ip};
 
 /// Port of the controller's sync server.
 const SYNC_PORT: u16 = 7443;
 /// Where felix finds the controller.
 pub const SYNC_ADDRESS: SocketAddrV4 = SocketAddrV4::new(CONTROLLER, SYNC_PORT);
-/// AS number of the nodes unless the world says otherwise.
-const NODE_ASN: u32 = 64512;
 
 /// What a lab is raised from.
 #[derive(Debug, Default)]
@@ -92,17 +91,17 @@ pub struct Lab {
     // Fields drop in this order: sockets and daemons before the namespaces.
     pub(super) prober: Option<Prober>,
     pub(super) listeners: BTreeMap<PodId, ListenerId>,
-    felixes: BTreeMap<String, Daemon>,
-    controller: Option<Daemon>,
-    bird: Option<Daemon>,
+    pub(super) felixes: BTreeMap<String, Daemon>,
+    pub(super) controller: Option<Daemon>,
+    pub(super) bird: Option<Daemon>,
     pub(super) nodes: BTreeMap<String, Arc<Netns>>,
     pub(super) router: Arc<Netns>,
     pub(super) host: Arc<Netns>,
-    controller_netns: Netns,
+    pub(super) controller_netns: Netns,
     pub(super) objects: Objects,
     pub(super) record: Record,
     pub(super) marks: u32,
-    table: Table,
+    pub(super) table: Table,
     /// The process that listens for the pods of a lab that stands.
     server: Option<Daemon>,
     pub(super) scratch: Scratch,
@@ -320,169 +319,6 @@ impl Lab {
         })
     }
 
-    fn start_daemons(&mut self, dialling: Dialling) -> Result<()> {
-        let names: Vec<String> = self.nodes.keys().cloned().collect();
-        let mut tokens = String::new();
-        for node in &names {
-            let folder = self.node_folder(node);
-            fs::create_dir_all(folder.join("state"))?;
-            let token = [
-                guard::random(),
-                guard::random(),
-                guard::random(),
-                guard::random(),
-            ]
-            .concat();
-            fs::write(folder.join("token"), &token)?;
-            tokens.extend([node, " ", &token, "\n"]);
-        }
-        fs::write(self.folder().join("tokens"), tokens)?;
-        self.start_bird(dialling)?;
-        self.start_controller()?;
-        let ca = self.ca();
-        wait(
-            "the controller has made its certificate",
-            Duration::from_secs(10),
-            || {
-                if ca.exists() {
-                    Ok(())
-                } else {
-                    Err(self.log_tail("controller.log"))
-                }
-            },
-        )?;
-        for node in &names {
-            self.start_felix(node)?;
-        }
-        Ok(())
-    }
-
-    /// Starts the controller.
-    ///
-    /// # Errors
-    /// If it is not built or cannot be started.
-    pub fn start_controller(&mut self) -> Result<()> {
-        let folder = self.folder();
-        let mut command = Command::new(program("margay-controller")?);
-        command
-            .arg("--folder")
-            .arg(folder.join("world"))
-            .arg("--state")
-            .arg(folder.join("controller"))
-            .arg("--listen")
-            .arg(SYNC_ADDRESS.to_string())
-            .arg("--tokens")
-            .arg(folder.join("tokens"))
-            .arg("--socket")
-            .arg(self.controller_socket());
-        self.controller = Some(Daemon::start(
-            &self.controller_netns,
-            Privilege::Full,
-            &mut command,
-            &folder,
-            "controller",
-        )?);
-        Ok(())
-    }
-
-    /// Ends the controller with SIGKILL.
-    ///
-    /// # Errors
-    /// If it does not end.
-    pub fn kill_controller(&mut self) -> Result<()> {
-        self.controller.take().map_or(Ok(()), Daemon::kill)
-    }
-
-    /// Starts felix on a node.
-    ///
-    /// # Errors
-    /// If it is not built or cannot be started.
-    pub fn start_felix(&mut self, node: &str) -> Result<()> {
-        let folder = self.node_folder(node);
-        let mut command = Command::new(program("margay-felix")?);
-        command
-            .args(["--node", node, "--controller"])
-            .arg(SYNC_ADDRESS.to_string())
-            .arg("--ca")
-            .arg(self.ca())
-            .arg("--token-file")
-            .arg(folder.join("token"))
-            .arg("--state")
-            .arg(folder.join("state"))
-            .arg("--run")
-            .arg(&folder);
-        if self.table == Table::Shared {
-            command.args(["--table", "shared"]);
-        }
-        let netns = self
-            .nodes
-            .get(node)
-            .with_context(|| format!("no node `{node}`"))?;
-        let daemon = Daemon::start(netns, Privilege::Felix, &mut command, &folder, "felix")?;
-        self.felixes.insert(node.to_owned(), daemon);
-        Ok(())
-    }
-
-    /// Ends felix on a node with SIGKILL.
-    ///
-    /// # Errors
-    /// If it does not end.
-    pub fn kill_felix(&mut self, node: &str) -> Result<()> {
-        self.felixes.remove(node).map_or(Ok(()), Daemon::kill)
-    }
-
-    /// felix' process id.
-    ///
-    /// # Errors
-    /// If it does not run.
-    pub fn felix_pid(&self, node: &str) -> Result<u32> {
-        Ok(self
-            .felixes
-            .get(node)
-            .with_context(|| format!("felix does not run on `{node}`"))?
-            .pid())
-    }
-
-    /// Starts BIRD.
-    ///
-    /// # Errors
-    /// If it is not installed or cannot be started.
-    pub fn start_bird(&mut self, dialling: Dialling) -> Result<()> {
-        let folder = self.folder();
-        fs::write(folder.join("bird.conf"), self.bird_config(dialling))?;
-        let mut command = bird::command(&folder);
-        self.bird = Some(
-            Daemon::start(&self.router, Privilege::Full, &mut command, &folder, "bird")
-                .context("no BIRD: install the package bird2")?,
-        );
-        Ok(())
-    }
-
-    /// Ends BIRD with SIGKILL.
-    ///
-    /// # Errors
-    /// If it does not end.
-    pub fn kill_bird(&mut self) -> Result<()> {
-        self.bird.take().map_or(Ok(()), Daemon::kill)
-    }
-
-    /// Asks BIRD as `birdc` does.
-    ///
-    /// # Errors
-    /// If it does not answer.
-    pub fn bird(&self, command: &str) -> Result<String> {
-        bird::ask(&self.folder(), command)
-    }
-
-    fn bird_config(&self, dialling: Dialling) -> String {
-        bird::config(
-            &self.record.topology,
-            self.record.asn,
-            self.record.bgp_port,
-            dialling,
-        )
-    }
-
     /// The lab's folder.
     pub fn folder(&self) -> PathBuf {
         self.scratch.folder()
@@ -511,10 +347,6 @@ impl Lab {
     /// felix' unix socket.
     pub fn felix_socket(&self, node: &str) -> PathBuf {
         self.node_folder(node).join("felix.sock")
-    }
-
-    fn ca(&self) -> PathBuf {
-        self.folder().join("controller/tls/ca.pem")
     }
 
     /// Names of the nodes.
@@ -627,84 +459,6 @@ fn node_suffixes(topology: &Topology) -> impl Iterator<Item = (String, String)> 
         .iter()
         .zip(1..)
         .map(|(node, number)| (node.name.clone(), format!("n{number}")))
-}
-
-/// AS number and BGP port of the nodes.
-fn speaker_settings(objects: &Objects) -> (u32, u16) {
-    let config = objects
-        .documents
-        .iter()
-        .find(|(key, _)| key.kind == "NetworkConfig" && key.name == "default");
-    let number = |field: &str| config.and_then(|(_, document)| document["spec"][field].as_u64());
-    (
-        number("asn")
-            .and_then(|asn| asn.try_into().ok())
-            .unwrap_or(NODE_ASN),
-        number("bgpPort")
-            .and_then(|port| port.try_into().ok())
-            .unwrap_or(179),
-    )
-}
-
-/// Adds what the lab needs and the world does not say: nodes' addresses on the fabric, the router as a BGP peer.
-fn complete(objects: &mut Objects, topology: &Topology) -> Result<()> {
-    let mut peers: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
-    for node in &topology.nodes {
-        let router = node
-            .addresses
-            .first()
-            .and_then(|address| topology.router_for(*address));
-        peers
-            .entry(router.context("every node has a router")?)
-            .or_default()
-            .push(node.name.clone());
-    }
-    let single = peers.len() == 1;
-    for node in &topology.nodes {
-        let key = Key {
-            kind: "Node".to_owned(),
-            namespace: String::new(),
-            name: node.name.clone(),
-        };
-        let mut document = objects.documents.remove(&key).unwrap_or_else(
-            || json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}}),
-        );
-        let written = document
-            .pointer("/status/addresses")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        let internal =
-            |address: &IpAddr| json!({"type": "InternalIP", "address": address.to_string()});
-        // The order matters: BGP speaks over the first.
-        let mut addresses: Vec<Value> = node.addresses.iter().map(internal).collect();
-        addresses.extend(
-            written
-                .into_iter()
-                .filter(|address| address["type"] != "InternalIP"),
-        );
-        document["status"]["addresses"] = addresses.into();
-        if !single {
-            let router = peers
-                .iter()
-                .position(|(_, nodes)| nodes.contains(&node.name))
-                .unwrap_or_default();
-            document["metadata"]["labels"]["lab.margay.io/router"] =
-                format!("router-{router}").into();
-        }
-        objects.documents.insert(key, document);
-    }
-    if !objects.documents.keys().any(|key| key.kind == "BGPPeer") {
-        for (number, (address, nodes)) in peers.iter().enumerate() {
-            let (name, nodes) = if single {
-                ("router".to_owned(), &[][..])
-            } else {
-                (format!("router-{number}"), &nodes[..])
-            };
-            objects.add(objects::bgp_peer(&name, *address, ROUTER_ASN, nodes))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

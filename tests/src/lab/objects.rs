@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use margay_api::load::{self, Key, Object};
 use margay_api::{convert, world};
 use margay_policy::model::Cluster;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::topology::NodeSpec;
 
@@ -212,17 +212,4 @@ pub fn file_name(key: &Key) -> String {
         .filter(|part| !part.is_empty())
         .collect();
     format!("{}.yaml", parts.join("."))
-}
-
-/// The `BGPPeer` object for the router.
-pub fn bgp_peer(name: &str, address: IpAddr, asn: u32, nodes: &[String]) -> Value {
-    let mut spec = json!({"peerAddress": address, "peerASN": asn});
-    if !nodes.is_empty() {
-        let expression = json!({"key": "lab.margay.io/router", "operator": "In", "values": [name]});
-        spec["nodeSelector"] = json!({"matchExpressions": [expression]});
-    }
-    json!({
-        "apiVersion": "margay.io/v1alpha1", "kind": "BGPPeer",
-        "metadata": {"name": name}, "spec": spec,
-    })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use margay_bgp::session::Failure;
@@ -39,6 +39,9 @@ const EVENTS: usize = 256;
 /// How long the streams have for last words when all ends.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// The status is published at once, and again after so long at the earliest: it holds every peer.
+const STATUS_PAUSE: Duration = Duration::from_millis(20);
+
 /// Owns the speaker and everything it acts on.
 pub(crate) struct Driver {
     settings: watch::Receiver<Settings>,
@@ -53,6 +56,10 @@ pub(crate) struct Driver {
     incoming: mpsc::Receiver<Io>,
     /// Changes that the owner of the routes has not taken yet.
     changes: BTreeMap<IpNet, RouteChange>,
+    /// When the status was last published.
+    published: Option<Instant>,
+    /// Whether something has happened since.
+    news: bool,
     /// What was last logged of a peer that is down.
     reasons: BTreeMap<PeerName, String>,
 }
@@ -78,6 +85,8 @@ impl Driver {
             events,
             incoming,
             changes: BTreeMap::new(),
+            published: None,
+            news: true,
             reasons: BTreeMap::new(),
         };
         driver.listen(&first.listen);
@@ -88,8 +97,13 @@ impl Driver {
         let routes = self.routes.clone();
         loop {
             self.act();
-            self.publish();
-            let due = self.speaker.poll_timeout();
+            let publish_at = self.publish_when_due();
+            let due = self
+                .speaker
+                .poll_timeout()
+                .into_iter()
+                .chain(publish_at)
+                .min();
             let timer = async move {
                 match due {
                     Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -117,6 +131,7 @@ impl Driver {
                         self.handle(event);
                     }
                     self.speaker.handle_timeout(now());
+                    self.news = true;
                 }
                 Ok(place) = routes.reserve(), if !self.changes.is_empty() => {
                     place.send(std::mem::take(&mut self.changes).into_values().collect());
@@ -154,6 +169,7 @@ impl Driver {
     }
 
     fn set_settings(&mut self) {
+        self.news = true;
         let settings = self.settings.borrow_and_update().clone();
         self.listen(&settings.listen);
         let event = Event::Settings(settings.speaker);
@@ -180,6 +196,7 @@ impl Driver {
     }
 
     fn handle(&mut self, event: Io) {
+        self.news = true;
         match event {
             Io::Accepted(stream, remote) => self.accept(stream, remote.ip()),
             Io::Connected(connection, local) => {
@@ -281,6 +298,24 @@ impl Driver {
             info!(%peer, reason, "session is down");
             self.reasons.insert(peer, reason);
         }
+    }
+
+    /// Makes the status current, or says when to come back.
+    fn publish_when_due(&mut self) -> Option<Instant> {
+        if !self.news {
+            return None;
+        }
+        let now = now();
+        let due = self
+            .published
+            .map_or(now, |published| published + STATUS_PAUSE);
+        if now < due {
+            return Some(due);
+        }
+        self.publish();
+        self.published = Some(now);
+        self.news = false;
+        None
     }
 
     /// Makes the status current, if it is not.

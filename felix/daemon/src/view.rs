@@ -107,7 +107,12 @@ fn peer_status(
     bgp: &margay_bgpd::Status,
     now: Instant,
 ) -> PeerStatus {
-    let mut hint = peer.hint.clone();
+    // Of a session that is up there may be notes (a family without next hop, refused routes).
+    let mut hint = if peer.hint.is_empty() {
+        peer.notes.join("; ")
+    } else {
+        peer.hint.clone()
+    };
     // A session may be down because we do not listen.
     for reason in bgp
         .listeners

@@ -1,34 +1,32 @@
 //! Putting the parts together.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use margay_dataplane::local;
-use margay_dataplane::ruleset::LINK_PREFIX;
-use margay_ipam::allocator::Allocator;
-use margay_netlink::{Batch, Connection, Link as Found, LinkRef, NextHop, RouteKind};
-use margay_sync::replica::Replica;
+use margay_policy::model::NodeName;
+use margay_sync::message::{Change, NodeState, Revision};
 use margay_sync::status::{Drift, Link};
 use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cni::attach::Attacher;
-use crate::cni::forget::{Forgetter, forget};
+use crate::cni::forget::Forgetter;
 use crate::core::{Core, Input, Known, nat};
 use crate::health::{Metrics, What};
-use crate::host::{Host, Order, PodLink, Repair};
+use crate::host::{Host, Order, Repair};
 use crate::journal::{Journal, Record};
 use crate::locks::Locks;
-use crate::pods::{COOL_DOWN, Pods};
-use crate::routes::PROTOCOL;
 use crate::saver::Saver;
 use crate::settings::Args;
 use crate::sync::{Client, Controller};
 use crate::view::View;
-use crate::{bgp, clock, cni, control, disk, health, names, nft, privileges, sync};
+use crate::{bgp, clock, cni, control, health, nft, privileges, sync};
+
+mod stock;
+
+use stock::{pods, take_stock};
 
 /// How many inputs may wait for the core; whoever has more waits too.
 const INPUTS: usize = 256;
@@ -66,39 +64,11 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
     let replica = sync::load(&snapshot).unwrap_or_default();
     let (records, links) = take_stock(&journal)?;
     let metrics = Arc::new(Metrics::new());
-    let (inputs, core_inputs) = mpsc::channel(INPUTS);
-    let known = Known::from_snapshot(replica.state(), replica.revision().cloned());
-    let repaired = repairs(&inputs, &metrics);
-    let (host, _) = Host::start(links, known.blocks(), metrics.routes.clone(), repaired)?;
-    if let Some(network) = &replica.state().network {
-        host.order(Order::Node(network.addresses.clone()));
-    }
-    let nft = start_nft(&replica, &records, args.table, &inputs, &metrics)?;
+    let (inputs, mut core_inputs) = mpsc::channel(INPUTS);
     let (view_sender, view) = watch::channel(Arc::default());
-    let addresses_file = args.state.join("addresses.json");
-    let mut core = Core {
-        pods: pods(&addresses_file, records),
-        nft: nft.clone(),
-        host: host.clone(),
-        saver: saver.clone(),
-        addresses_file,
-        save_at: None,
-        own: inputs.downgrade(),
-        latency: metrics.latency.clone(),
-        view: view_sender,
-        state: known,
-    };
-    core.begin();
-    start_core(core, core_inputs)?;
-
-    let (settings, to_speak) = watch::channel(bgp::settings(&args.node(), &view.borrow()));
-    let (learned, routes) = mpsc::channel(64);
     let (told, bgp_status) = watch::channel(margay_bgpd::Status::default());
-    tokio::spawn(margay_bgpd::run(to_speak, learned, told));
-    tokio::spawn(bgp::steer(args.node(), view.clone(), settings));
-    tokio::spawn(bgp::hand_on(routes, bgp_status.clone(), host.clone()));
-
     let (link, link_state) = watch::channel(Link::Unknown);
+    let (mut state, mut revision) = (replica.state().clone(), replica.revision().cloned());
     let client = Client {
         controller: Controller {
             address: args.controller.clone(),
@@ -111,43 +81,60 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         snapshot,
         save_at: None,
         not_before: begun,
-        saver,
+        saver: saver.clone(),
         core: inputs.clone(),
         view: view.clone(),
         bgp: bgp_status.clone(),
         link,
     };
     tokio::spawn(client.run());
-    let looked_up = health::Sources {
-        metrics,
-        view: view.clone(),
-        bgp: bgp_status.clone(),
-        link: link_state.clone(),
+    if revision.is_none() && !records.is_empty() {
+        let pods = records.len();
+        tracing::warn!(
+            pods,
+            "the policy of running pods is unknown; the kernel stays as it is until the controller tells"
+        );
+        tokio::select! {
+            first = first_state(&mut core_inputs, &mut state) => revision = first,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+    let known = Known::from_snapshot(&state, revision);
+    let repaired = repairs(&inputs, &metrics);
+    let (host, _) = Host::start(links, known.blocks(), metrics.routes.clone(), repaired)?;
+    if let Some(network) = &state.network {
+        host.order(Order::Node(network.addresses.clone()));
+    }
+    let nft = start_nft(state, &records, args.table, &inputs, &metrics)?;
+    let addresses_file = args.state.join("addresses.json");
+    let mut core = Core {
+        pods: pods(&addresses_file, records),
         nft: nft.clone(),
+        host: host.clone(),
+        saver,
+        addresses_file,
+        save_at: None,
+        own: inputs.downgrade(),
+        latency: metrics.latency.clone(),
+        view: view_sender,
+        state: known,
     };
-    health::start(args.health, looked_up)?;
-    let listener = cni::listen(&args.run.join("felix.sock"))?;
-    let shown = control::Sources {
+    core.begin();
+    start_core(core, core_inputs)?;
+
+    speak(args.node(), &view, told, &bgp_status, &host);
+    let served = Served {
+        inputs: inputs.clone(),
+        journal,
+        metrics,
         view: view.clone(),
         bgp: bgp_status,
         link: link_state,
         host: host.clone(),
         nft,
     };
-    tokio::spawn(control::serve(listener, shown));
-    let ending = inputs.clone();
-    let attacher = Arc::new(Attacher {
-        core: inputs,
-        host: host.clone(),
-        journal,
-        view: view.clone(),
-        locks: Locks::default(),
-        forgetter: Forgetter::start()?,
-        clean: Mutex::default(),
-    });
-    let cni_socket = args.run.join("cni.sock");
-    tokio::task::spawn_blocking(move || cni::start(&cni_socket, attacher)).await??;
-    tracing::info!(node = args.node, "felix serves CNI");
+    serve(&args, served).await?;
     tokio::spawn(say_when_in_force(view, begun));
     tokio::select! {
         _ = terminate.recv() => {}
@@ -155,94 +142,100 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
     }
     host.order(Order::Stop);
     let (reply, done) = oneshot::channel();
-    if ending.send(Input::Save(reply)).await.is_ok() {
+    if inputs.send(Input::Save(reply)).await.is_ok() {
         let _ = done.await;
     }
     Ok(())
 }
 
-/// Compares journal and kernel: what has no link is forgotten, links that nobody recorded are deleted.
-fn take_stock(journal: &Journal) -> anyhow::Result<(Vec<Record>, Vec<PodLink>)> {
-    let mut connection = Connection::open()?;
-    let mut there: BTreeMap<String, Found> = connection
-        .links()?
-        .into_iter()
-        .filter(|link| link.name.starts_with(LINK_PREFIX))
-        .map(|link| (link.name.clone(), link))
-        .collect();
-    rebuild(journal, &mut connection, &there)?;
-    let (mut records, mut links) = (Vec::new(), Vec::new());
-    let mut lost = BTreeSet::new();
-    for record in journal.records()? {
-        if let Some(link) = there.remove(&record.link) {
-            links.push(PodLink {
-                name: record.link.clone(),
-                index: link.index,
-                pod_mac: names::pod_mac(&record.attachment),
-                addresses: record.addresses.clone(),
-            });
-            records.push(record);
-        } else {
-            let (pod, link) = (&record.pod, &record.link);
-            tracing::info!(%pod, link, "an attachment has lost its link and is forgotten");
-            lost.extend(&record.addresses);
-            journal.remove(&record.attachment)?;
-        }
-    }
-    if let Err(error) = forget(&lost) {
-        tracing::warn!(%error, "connections of pods that are gone stay");
-    }
-    for name in there.into_keys() {
-        tracing::info!(
-            link = name,
-            "a link that belongs to no attachment is deleted"
-        );
-        let mut batch = Batch::new();
-        batch.delete_link(&LinkRef::Name(name));
-        if let Err(error) = connection.run(batch) {
-            tracing::warn!(%error, "a left-over link stays");
-        }
-    }
-    Ok((records, links))
+/// Starts BGP.
+fn speak(
+    node: NodeName,
+    view: &watch::Receiver<Arc<View>>,
+    told: watch::Sender<margay_bgpd::Status>,
+    status: &watch::Receiver<margay_bgpd::Status>,
+    host: &Host,
+) {
+    let (settings, to_speak) = watch::channel(bgp::settings(&node, &view.borrow()));
+    let (learned, routes) = mpsc::channel(64);
+    tokio::spawn(margay_bgpd::run(to_speak, learned, told));
+    tokio::spawn(bgp::steer(node, view.clone(), settings));
+    tokio::spawn(bgp::hand_on(routes, status.clone(), host.clone()));
 }
 
-/// Writes records for links that have none and whose notes tell what they belong to: the journal was lost.
-fn rebuild(
-    journal: &Journal,
-    connection: &mut Connection,
-    links: &BTreeMap<String, Found>,
-) -> anyhow::Result<()> {
-    let recorded: BTreeSet<String> = journal.records()?.into_iter().map(|r| r.link).collect();
-    let lost: Vec<&Found> = links
-        .values()
-        .filter(|link| !link.alias.is_empty() && !recorded.contains(&link.name))
-        .collect();
-    if lost.is_empty() {
-        return Ok(());
-    }
-    let routes = connection.routes(PROTOCOL)?;
-    for link in lost {
-        let own = RouteKind::Unicast([NextHop::on(link.index)].into());
-        let addresses = routes.iter().filter(|route| route.kind == own);
-        let addresses = addresses.map(|route| route.prefix.addr()).collect();
-        if let Some(record) = Record::rebuild(&link.name, &link.alias, addresses) {
-            tracing::warn!(pod = %record.pod, link = record.link, "the record of an attachment was lost and is rebuilt");
-            journal.write(&record)?;
-            journal.keep(&record)?;
-        }
-    }
+/// What is served to others.
+struct Served {
+    inputs: mpsc::Sender<Input>,
+    journal: Journal,
+    metrics: Arc<Metrics>,
+    view: watch::Receiver<Arc<View>>,
+    bgp: watch::Receiver<margay_bgpd::Status>,
+    link: watch::Receiver<Link>,
+    host: Host,
+    nft: nft::Nft,
+}
+
+/// Opens health, the socket of `margayctl`, and that of the plugin.
+async fn serve(args: &Args, served: Served) -> anyhow::Result<()> {
+    let Served {
+        inputs,
+        journal,
+        metrics,
+        view,
+        bgp,
+        link,
+        host,
+        nft,
+    } = served;
+    let looked_up = health::Sources {
+        metrics,
+        view: view.clone(),
+        bgp: bgp.clone(),
+        link: link.clone(),
+        nft: nft.clone(),
+    };
+    health::start(args.health, looked_up)?;
+    let listener = cni::listen(&args.run.join("felix.sock"))?;
+    let shown = control::Sources {
+        view: view.clone(),
+        bgp,
+        link,
+        host: host.clone(),
+        nft,
+    };
+    tokio::spawn(control::serve(listener, shown));
+    let attacher = Arc::new(Attacher {
+        core: inputs,
+        host,
+        journal,
+        view,
+        locks: Locks::default(),
+        forgetter: Forgetter::start()?,
+        clean: Mutex::default(),
+    });
+    let cni_socket = args.run.join("cni.sock");
+    tokio::task::spawn_blocking(move || cni::start(&cni_socket, attacher)).await??;
+    tracing::info!(node = args.node, "felix serves CNI");
     Ok(())
 }
 
-/// The attachments of before, with the allocator's memory of which addresses were free how long.
-fn pods(file: &Path, records: Vec<Record>) -> Pods {
-    let allocator = disk::get_json::<Allocator>(file).unwrap_or_else(|error| {
-        tracing::warn!(%error, "it is forgotten when addresses were released");
-        None
-    });
-    let mut pods = Pods::new(allocator.unwrap_or_else(|| Allocator::new(COOL_DOWN)));
-    pods.restore(records, clock::wall().as_secs());
-    pods
+/// Waits for the first that the controller tells, and takes it over.
+async fn first_state(
+    inputs: &mut mpsc::Receiver<Input>,
+    state: &mut NodeState,
+) -> Option<Revision> {
+    while let Some(input) = inputs.recv().await {
+        if let Input::Changes(changes, revision) = input {
+            for change in changes {
+                match change {
+                    Change::Policy(change) => state.policy.apply(&change),
+                    Change::Network(network) => state.network = network,
+                }
+            }
+            return Some(revision);
+        }
+    }
+    None
 }
 
 fn start_core(core: Core, inputs: mpsc::Receiver<Input>) -> anyhow::Result<()> {
@@ -256,7 +249,7 @@ fn start_core(core: Core, inputs: mpsc::Receiver<Input>) -> anyhow::Result<()> {
 }
 
 fn start_nft(
-    replica: &Replica,
+    state: NodeState,
     records: &[Record],
     ownership: nft::Ownership,
     inputs: &mpsc::Sender<Input>,
@@ -270,9 +263,9 @@ fn start_nft(
         (record.pod.clone(), attachment)
     });
     let beginning = nft::Beginning {
-        policy: replica.state().policy.clone(),
+        nat: nat(state.network.as_ref()),
+        policy: state.policy,
         attachments: attachments.collect(),
-        nat: nat(replica.state().network.as_ref()),
     };
     let settings = nft::Settings {
         table: "margay".to_owned(),

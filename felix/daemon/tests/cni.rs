@@ -294,6 +294,29 @@ fn a_lost_journal_is_rebuilt_from_the_kernel() {
 }
 
 #[test]
+fn without_snapshot_and_controller_running_pods_keep_what_they_have() {
+    let mut node = Node::start();
+    let (front, back) = (Sandbox::new("front", "c1"), Sandbox::new("back", "c2"));
+    node.add(&front).done();
+    let address = Answer::addresses(&node.add(&back).done())[0]
+        .parse()
+        .unwrap();
+    let listener = listen(&back, address);
+    node.kill_felix();
+    std::fs::remove_file(node.state().join("snapshot.json")).unwrap();
+    node.launch_felix();
+    eventually("felix knows that it knows nothing", || {
+        node.log()
+            .contains("the kernel stays as it is until the controller tells")
+    });
+    assert!(connects(&front, listener.local_addr().unwrap()));
+    let (code, _) = node.add(&Sandbox::new("fixed", "c3")).refused();
+    assert_eq!(code, 11);
+    node.stop_felix();
+    assert!(connects(&front, listener.local_addr().unwrap()));
+}
+
+#[test]
 fn gc_detaches_what_the_runtime_does_not_know() {
     let node = Node::start();
     let before = node.traces();

@@ -71,7 +71,8 @@ impl Node {
         }
     }
 
-    pub(crate) fn start_felix(&mut self) {
+    /// Starts felix and does not wait.
+    pub(crate) fn launch_felix(&mut self) {
         let felix = env!("CARGO_BIN_EXE_margay-felix");
         let path = |name: &str| self.folder.path().join(name);
         let child = Command::new("ip")
@@ -95,6 +96,10 @@ impl Node {
             .spawn()
             .unwrap();
         self.felix = Some(child);
+    }
+
+    pub(crate) fn start_felix(&mut self) {
+        self.launch_felix();
         let socket = self.socket();
         eventually("felix serves CNI and has its rules in force", || {
             UnixStream::connect(&socket).is_ok() && self.plugin_status() == Some(0)

@@ -49,8 +49,8 @@ pub(crate) use known::{Known, nat};
 pub(crate) enum Input {
     /// The controller told of changes.
     Changes(Vec<Change>, Revision),
-    /// The kernel has everything up to this revision.
-    Realised(Revision),
+    /// The kernel has all that the controller told up to this time, counted from 1, and so this revision.
+    Realised(u64, Revision),
     /// The node has one more block.
     Claimed(IpNet),
     /// A block could not be claimed, and why.
@@ -78,8 +78,8 @@ pub(crate) enum Input {
     Repaired(Vec<Drift>),
     /// The kernel has all rules for the first time: those of the snapshot on disk.
     Started,
-    /// Trouble is over: the kernel has everything up to this revision.
-    Recovered(Option<Revision>),
+    /// Trouble is over: the kernel has all that was told up to this time, counted from 1, and so this revision.
+    Recovered(u64, Option<Revision>),
     /// Write down what must outlive the process, which is about to end.
     Save(oneshot::Sender<()>),
     /// The kernel has not the rules that it should have, and why.
@@ -162,7 +162,7 @@ impl Core {
     fn handle(&mut self, input: Input, waiting: &mut Vec<Waiting>) {
         match input {
             Input::Changes(changes, revision) => self.change(changes, revision),
-            Input::Realised(revision) => self.state.realised = Some(revision),
+            Input::Realised(number, revision) => self.state.realise(number, Some(revision)),
             Input::Claimed(block) => {
                 self.state.claim_failures.clear();
                 self.state.claimed.insert(block);
@@ -221,9 +221,9 @@ impl Core {
                     self.await_recovery();
                 }
             }
-            Input::Recovered(revision) => {
+            Input::Recovered(number, revision) => {
                 self.state.trouble = None;
-                self.state.realised = revision;
+                self.state.realise(number, revision);
             }
             Input::Save(reply) => {
                 self.save_addresses();
@@ -278,16 +278,17 @@ impl Core {
         // Also when it is empty: the writer works in order, so no revision is realised before an older one.
         orders.push(self.nft.submit(nft::Change::Policy(policy)));
         self.state.received = Some(revision.clone());
+        self.state.told += 1;
         if let Some(own) = self.own.upgrade() {
             let latency = self.latency.clone();
-            tokio::spawn(realise(orders, revision, own, latency));
+            tokio::spawn(realise(orders, self.state.told, revision, own, latency));
         }
     }
 
     /// Asks the writer, which goes on trying by itself, until the kernel has what is known now.
     fn await_recovery(&self) {
         let (nft, own) = (self.nft.clone(), self.own.clone());
-        let received = self.state.received.clone();
+        let (told, received) = (self.state.told, self.state.received.clone());
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RECOVERY).await;
@@ -295,7 +296,7 @@ impl Core {
                 let done = nft.apply(nft::Change::Policy(Vec::new())).await;
                 let Some(own) = own.upgrade() else { return };
                 if done.is_ok() {
-                    let _ = own.send(Input::Recovered(received)).await;
+                    let _ = own.send(Input::Recovered(told, received)).await;
                     return;
                 }
             }
@@ -453,6 +454,7 @@ fn now() -> Instant {
 /// Tells when the kernel has all that was ordered.
 async fn realise(
     orders: Vec<Realised>,
+    number: u64,
     revision: Revision,
     core: mpsc::Sender<Input>,
     latency: Histogram,
@@ -470,7 +472,7 @@ async fn realise(
         }
     }
     latency.observe(clock::now().saturating_duration_since(begun).as_secs_f64());
-    let _ = core.send(Input::Realised(revision)).await;
+    let _ = core.send(Input::Realised(number, revision)).await;
 }
 
 /// Sleeps until then, or for ever.

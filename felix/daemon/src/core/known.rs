@@ -21,6 +21,10 @@ pub(crate) struct Known {
     pub(super) snapshot: Option<Revision>,
     pub(super) received: Option<Revision>,
     pub(super) realised: Option<Revision>,
+    /// How many times the controller told of changes.
+    pub(super) told: u64,
+    /// Up to which of them the kernel has them.
+    pub(super) done: u64,
     pub(super) drift: Vec<Drift>,
     /// Why blocks cannot be claimed.
     pub(super) claim_failures: BTreeMap<Family, String>,
@@ -38,6 +42,15 @@ impl Known {
             received: revision,
             trouble: Some("the rules are not in the kernel yet".to_owned()),
             ..Self::default()
+        }
+    }
+
+    /// The kernel has everything up to the `number`th time that the controller told something. News of an earlier time may
+    /// come later: it says nothing new.
+    pub(super) fn realise(&mut self, number: u64, revision: Option<Revision>) {
+        if number >= self.done {
+            self.done = number;
+            self.realised = revision;
         }
     }
 

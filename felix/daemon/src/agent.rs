@@ -22,7 +22,7 @@ use crate::saver::Saver;
 use crate::settings::Args;
 use crate::sync::{Client, Controller};
 use crate::view::View;
-use crate::{bgp, clock, cni, control, health, nft, privileges, sync};
+use crate::{bgp, clock, cni, control, health, nft, privileges, sync, sys};
 
 mod stock;
 
@@ -37,6 +37,7 @@ const INPUTS: usize = 256;
 /// Whatever keeps felix from starting.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let begun = clock::now();
+    sys::share_memory();
     // Files and sockets are for root alone.
     umask(Mode::from_bits_truncate(0o077));
     for folder in [&args.state, &args.run] {

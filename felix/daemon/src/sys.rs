@@ -1,7 +1,7 @@
-//! The one conversion that no crate wraps.
+//! The calls that no crate wraps.
 #![expect(
     unsafe_code,
-    reason = "nix gives received descriptors as plain numbers"
+    reason = "nix gives received descriptors as plain numbers, and has no mallopt"
 )]
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -14,4 +14,11 @@ pub(crate) fn received(descriptors: Vec<RawFd>) -> Vec<OwnedFd> {
         unsafe { OwnedFd::from_raw_fd(descriptor) }
     };
     descriptors.into_iter().map(own).collect()
+}
+
+/// Has all threads share two pools of memory: each with a pool of its own would keep what a burst of short-lived ones needed.
+pub(crate) fn share_memory() {
+    // SAFETY: mallopt takes two numbers, touches nothing of ours, and may be called at any time; here no other thread exists yet.
+    // If it refuses, memory is used as before.
+    let _ = unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 2) };
 }

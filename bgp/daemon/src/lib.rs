@@ -41,7 +41,8 @@ pub struct Status {
 }
 
 /// Speaks BGP until the sender of `settings` is dropped; then every session is ended in order and the future
-/// is ready within about a second. Dropping the future ends everything at once.
+/// is ready within about a second, and peers drop our routes. Dropping the future instead ends everything
+/// without a word: peers that know graceful restart keep our routes for the next process.
 ///
 /// A `routes` receiver that is slow gets fewer, larger batches: the newest change of a prefix wins. Nothing
 /// is withdrawn there when the speaker stops: the owner decides what becomes of its routes. Runs on a

@@ -15,9 +15,10 @@ use crate::support::{id, pod, pod_at, policy, raise, together};
 /// Pods that may talk with nobody, and as many that may: the latter prove that the packets would arrive.
 const ISOLATED: u8 = 100;
 const FREE: u8 = 10;
-/// Between two calls of a pod while it is new, and of everyone else.
+/// Between two calls of a pod while it is new, of the target, and of a pod that is not new any more.
 const OFTEN: Duration = Duration::from_micros(200);
 const SELDOM: Duration = Duration::from_millis(20);
+const RARELY: Duration = Duration::from_millis(200);
 /// How many calls that the kernel took make a pod old.
 const OLD: usize = 400;
 
@@ -51,7 +52,7 @@ fn not_one_forbidden_packet_passes_over_a_hundred_starts() {
         let to: Vec<SocketAddr> = (0..names.len())
             .map(|number| SocketAddr::new(address(number)[usize::from(!v4)].parse().unwrap(), 4000))
             .collect();
-        threads.push(caller(&target_netns, to, SELDOM, usize::MAX, &over));
+        threads.push(caller(&target_netns, to, SELDOM, SELDOM, &over));
     }
     let inside = Mutex::new(Vec::new());
     let ids: Vec<_> = names.iter().map(|(name, _)| id(name)).collect();
@@ -65,7 +66,7 @@ fn not_one_forbidden_packet_passes_over_a_hundred_starts() {
         let heard = Arc::clone(&heard);
         let closed = pod.name.starts_with("closed");
         let mut inside = inside.lock().unwrap();
-        inside.push(caller(&netns, to, OFTEN, OLD, &over));
+        inside.push(caller(&netns, to, OFTEN, RARELY, &over));
         let any = SocketAddr::from(([0u16; 8], 4000));
         inside.push(sink(&netns, any, &over, move |_| {
             let counter = if closed { &heard.closed } else { &heard.free };
@@ -148,8 +149,8 @@ struct Counters {
 fn caller(
     netns: &Netns,
     to: Vec<SocketAddr>,
-    pause: Duration,
-    calls: usize,
+    while_new: Duration,
+    afterwards: Duration,
     over: &Arc<AtomicBool>,
 ) -> thread::JoinHandle<()> {
     let (netns, over) = (Netns::open(netns.name()).unwrap(), Arc::clone(over));
@@ -160,14 +161,15 @@ fn caller(
             UdpSocket::bind("[::]:0").unwrap(),
         );
         let mut taken = 0;
-        // A pod that is not new any more has nothing to show, and leaves the processors to others.
-        while !over.load(Ordering::Relaxed) && taken < calls {
+        while !over.load(Ordering::Relaxed) {
             for to in &to {
                 let socket = if to.is_ipv4() { &v4 } else { &v6 };
                 // There is no route yet, or the policy says no at once.
                 taken += usize::from(socket.send_to(b"gap", to).is_ok());
             }
-            thread::park_timeout(pause);
+            // A pod that is not new any more leaves the processors to others. It never stops: the kernel may
+            // have taken all of its first calls while one family had no neighbour yet.
+            thread::park_timeout(if taken < OLD { while_new } else { afterwards });
         }
     })
 }

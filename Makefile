@@ -1,10 +1,10 @@
 # Margay: `make demo` shows it, `make test` proves it, `make bench` measures it. All but `build` need root.
 
 # Command that must exist, and the Debian package that has it.
-NEEDS := nft:nftables bird:bird2 ip:iproute2 ping:iputils-ping conntrack:conntrack
+NEEDS := nft:nftables bird:bird2 ip:iproute2 ping:iputils-ping conntrack:conntrack vtysh:frr gobgpd:gobgpd
 PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench build packages lint
+.PHONY: demo test bench bench-bgp build packages lint
 
 demo: build root
 	target/debug/margay-lab demo
@@ -15,6 +15,11 @@ test: build root lint
 bench: packages root
 	cargo build --release --workspace --locked
 	target/release/margay-bench
+
+# margay-bgpd beside every other BGP speaker that is installed; BENCH_BGP gives bench.py arguments.
+bench-bgp: packages root
+	cargo build --release -p margay-bgpd --locked
+	tests/bench/bgp/bench.py $(BENCH_BGP)
 
 build: packages
 	cargo build --workspace --locked

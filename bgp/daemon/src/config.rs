@@ -203,6 +203,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
                 ExportField::Own => Export::Own,
                 ExportField::All => Export::All,
             },
+            ..PeerSettings::new(address, asn.0)
         };
         peers.insert(name.into(), settings);
     }
@@ -217,6 +218,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
                 },
                 peers,
                 announce: parsed.announce,
+                ..margay_bgp::Settings::new(parsed.asn.0, parsed.router_id.0)
             },
             listen: parsed.listen,
         },

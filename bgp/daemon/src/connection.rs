@@ -1,153 +1,221 @@
-//! One TCP stream: octets from it to the driver, and from the driver to it.
+//! One TCP stream, read and written by the driver itself; small tasks only say when that is worthwhile.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use margay_bgp::ConnectionId;
 use margay_bgp::session::Failure;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::driver::Io;
 use crate::socket;
 
 /// How long last words may take to get out and the peer's to come in.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Read at once at most.
-const READ: usize = 16 * 1024;
+/// Messages handed to the kernel by one call.
+const TOGETHER: usize = 64;
 
-/// The driver's end of a connection. Dropping it closes the stream once everything is sent.
+/// A stream, and what the kernel has not taken yet. Dropping it closes the stream and ends its tasks.
 #[derive(Debug)]
-pub(crate) struct Handle {
-    /// Octets to send.
-    pub(crate) send: mpsc::UnboundedSender<Vec<u8>>,
-    /// Tells the task by being dropped.
-    _open: oneshot::Sender<()>,
+pub(crate) struct Connection {
+    stream: Arc<TcpStream>,
+    waiting: VecDeque<Vec<u8>>,
+    /// Octets of the first that waits which the kernel has.
+    taken: usize,
+    /// Whether anything was ever sent.
+    spoke: bool,
+    /// What the kernel said to our writing; the peer's last words may still be there to be read.
+    broken: Option<Failure>,
+    /// Has the reading task wait again.
+    read_on: Arc<Notify>,
+    reading: Option<AbortHandle>,
+    writing: Option<AbortHandle>,
 }
 
-/// The task's end.
-#[derive(Debug)]
-pub(crate) struct Task {
-    id: ConnectionId,
-    events: mpsc::Sender<Io>,
-    send: mpsc::UnboundedReceiver<Vec<u8>>,
-    closing: oneshot::Receiver<()>,
+/// What one reading gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// So many octets, and there may be more.
+    Octets(usize),
+    /// Nothing at present.
+    Nothing,
+    /// The end.
+    Ended(Failure),
 }
 
-/// Both ends of a new connection.
-pub(crate) fn new(id: ConnectionId, events: mpsc::Sender<Io>) -> (Handle, Task) {
-    let (send, octets) = mpsc::unbounded_channel();
-    let (open, closing) = oneshot::channel();
-    let task = Task {
-        id,
-        events,
-        send: octets,
-        closing,
-    };
-    (Handle { send, _open: open }, task)
-}
+impl Connection {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream: Arc::new(stream),
+            waiting: VecDeque::new(),
+            taken: 0,
+            spoke: false,
+            broken: None,
+            read_on: Arc::default(),
+            reading: None,
+            writing: None,
+        }
+    }
 
-impl Task {
-    /// Dials, and if that works carries the connection.
-    pub(crate) async fn dial(mut self, to: SocketAddr, source: Option<IpAddr>) {
-        let outcome = tokio::select! {
-            _ = &mut self.closing => return,
-            outcome = socket::dial(to, source) => outcome,
-        };
-        let connected = outcome.and_then(|stream| {
-            let local = stream.local_addr().map_err(socket::failure)?;
-            Ok((stream, local.ip()))
+    /// Our address and the peer's.
+    ///
+    /// # Errors
+    /// The stream has ended already.
+    pub(crate) fn ends(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.stream.local_addr()?, self.stream.peer_addr()?))
+    }
+
+    /// From now on the driver is told when there is something to read.
+    pub(crate) fn watch(
+        &mut self,
+        id: ConnectionId,
+        events: mpsc::Sender<Io>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let (stream, read_on) = (self.stream.clone(), self.read_on.clone());
+        let task = tasks.spawn(async move {
+            // What is wrong with a stream is found out by reading it.
+            loop {
+                let _ = stream.readable().await;
+                if events.send(Io::Readable(id)).await.is_err() {
+                    return;
+                }
+                read_on.notified().await;
+            }
         });
-        match connected {
-            Ok((stream, local)) => {
-                if self.tell(Io::Connected(self.id, local)).await {
-                    self.carry(stream).await;
+        self.reading = Some(task);
+    }
+
+    /// Reads what is there into `buffer`.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Reading {
+        match self.stream.try_read(buffer) {
+            Ok(0) => Reading::Ended(Failure::Closed),
+            Ok(count) => Reading::Octets(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Some(failure) = self.broken.take() {
+                    return Reading::Ended(failure);
+                }
+                self.read_on.notify_one();
+                Reading::Nothing
+            }
+            Err(error) => Reading::Ended(socket::failure(error)),
+        }
+    }
+
+    /// Puts octets behind what waits.
+    pub(crate) fn send(&mut self, octets: Vec<u8>) {
+        self.spoke = true;
+        self.waiting.push_back(octets);
+    }
+
+    /// Hands the kernel what it takes and returns how much that was; the driver is told when it takes more.
+    pub(crate) fn write(
+        &mut self,
+        id: ConnectionId,
+        events: &mpsc::Sender<Io>,
+        tasks: &mut JoinSet<()>,
+    ) -> usize {
+        let mut written = 0;
+        while !self.waiting.is_empty() && self.writing.is_none() && self.broken.is_none() {
+            match self.write_some() {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let (stream, events) = (self.stream.clone(), events.clone());
+                    let task = tasks.spawn(async move {
+                        let _ = stream.writable().await;
+                        // The driver may be gone, and then needs no telling.
+                        let _ = events.send(Io::Writable(id)).await;
+                    });
+                    self.writing = Some(task);
+                }
+                Err(error) => {
+                    self.broken = Some(socket::failure(error));
+                    self.waiting.clear();
+                    self.read_on.notify_one();
                 }
             }
-            Err(failure) => {
-                self.tell(Io::Closed(self.id, failure)).await;
+        }
+        written
+    }
+
+    /// Whether writing failed: the stream is to be read to its end.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// The kernel takes more.
+    pub(crate) fn writable(&mut self) {
+        self.writing = None;
+    }
+
+    fn write_some(&mut self) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); TOGETHER];
+        let mut skip = self.taken;
+        let mut count = 0;
+        for (slice, octets) in slices.iter_mut().zip(&self.waiting) {
+            *slice = IoSlice::new(&octets[skip..]);
+            skip = 0;
+            count += 1;
+        }
+        let written = self.stream.try_write_vectored(&slices[..count])?;
+        self.taken += written;
+        while let Some(first) = self.waiting.front()
+            && first.len() <= self.taken
+        {
+            self.taken -= first.len();
+            self.waiting.pop_front();
+        }
+        Ok(written)
+    }
+
+    /// Closes once everything is sent. The peer's end of the stream is awaited, lest a reset overtake our last
+    /// words; with one to whom nothing was said there is nothing to lose.
+    pub(crate) fn close(mut self, goodbyes: &mut JoinSet<()>, most: usize) {
+        if !self.spoke || self.broken.is_some() || goodbyes.len() >= most {
+            return;
+        }
+        self.end_tasks();
+        goodbyes.spawn(async move {
+            // Whether the peer takes it is its own business.
+            let _ = tokio::time::timeout(GOODBYE, self.say_goodbye()).await;
+        });
+    }
+
+    async fn say_goodbye(&mut self) -> io::Result<()> {
+        while !self.waiting.is_empty() {
+            self.stream.writable().await?;
+            match self.write_some() {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write)?;
+        let mut unread = [0; 4096];
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read(&mut unread) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                Ok(_) | Err(_) => {}
             }
         }
     }
 
-    /// Carries octets both ways until the peer ends it, or the driver does.
-    pub(crate) async fn carry(self, mut stream: TcpStream) {
-        let Self {
-            id,
-            events,
-            mut send,
-            closing,
-        } = self;
-        let (reader, writer) = stream.split();
-        let write = async {
-            match write(id, writer, &mut send, &events).await {
-                Err(error) => Some(socket::failure(error)),
-                Ok(0) => None,
-                // The peer's end of the stream is awaited, lest a reset overtake our last words.
-                Ok(_) => std::future::pending().await,
-            }
-        };
-        let goodbye = async {
-            // An error means dropped: the driver has closed.
-            let _ = closing.await;
-            tokio::time::sleep(GOODBYE).await;
-        };
-        let end = tokio::select! {
-            end = read(id, reader, &events) => Some(end),
-            end = write => end,
-            () = goodbye => None,
-        };
-        if let Some(failure) = end {
-            // The driver may be gone, and then needs no telling.
-            let _ = events.send(Io::Closed(id, failure)).await;
+    fn end_tasks(&mut self) {
+        for task in self.reading.take().into_iter().chain(self.writing.take()) {
+            task.abort();
         }
-    }
-
-    async fn tell(&self, event: Io) -> bool {
-        self.events.send(event).await.is_ok()
     }
 }
 
-async fn read(id: ConnectionId, mut from: ReadHalf<'_>, events: &mpsc::Sender<Io>) -> Failure {
-    let mut buffer = vec![0; READ];
-    loop {
-        match from.read(&mut buffer).await {
-            Ok(0) => return Failure::Closed,
-            Ok(count) => {
-                let octets = buffer[..count].to_vec();
-                if events.send(Io::Received(id, octets)).await.is_err() {
-                    return Failure::Closed;
-                }
-            }
-            Err(error) => return socket::failure(error),
-        }
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.end_tasks();
     }
-}
-
-/// Writes until the driver closes, then ends our half of the stream. Says how many octets it wrote.
-async fn write(
-    id: ConnectionId,
-    mut to: WriteHalf<'_>,
-    from: &mut mpsc::UnboundedReceiver<Vec<u8>>,
-    events: &mpsc::Sender<Io>,
-) -> std::io::Result<usize> {
-    let mut messages = Vec::new();
-    let mut written = 0;
-    while from.recv_many(&mut messages, 64).await > 0 {
-        let octets = messages.concat();
-        messages.clear();
-        let mut left = octets.as_slice();
-        while !left.is_empty() {
-            let count = to.write(left).await?;
-            left = &left[count..];
-            written += count;
-            if events.send(Io::Sent(id, count)).await.is_err() {
-                return Ok(written);
-            }
-        }
-    }
-    to.shutdown().await?;
-    Ok(written)
 }

@@ -1,6 +1,6 @@
-//! The loop that owns the speaker.
+//! The loop that owns the speaker, and reads and writes its streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -14,22 +14,22 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::clock::now;
-use crate::connection::{self, Handle};
-use crate::{Settings, Status, listener};
+use crate::connection::{Connection, Reading};
+use crate::{Settings, Status, listener, socket};
 
 /// What other tasks tell the driver.
 #[derive(Debug)]
 pub(crate) enum Io {
     /// Somebody dialled us.
-    Accepted(TcpStream, SocketAddr),
-    /// A dial succeeded, from this address.
-    Connected(ConnectionId, IpAddr),
-    /// A dial failed or a connection ended.
-    Closed(ConnectionId, Failure),
-    /// Octets came.
-    Received(ConnectionId, Vec<u8>),
-    /// The kernel took so many octets.
-    Sent(ConnectionId, usize),
+    Accepted(TcpStream),
+    /// A dial succeeded.
+    Connected(ConnectionId, TcpStream),
+    /// A dial failed.
+    NotConnected(ConnectionId, Failure),
+    /// There is something to read, or the end.
+    Readable(ConnectionId),
+    /// The kernel takes octets again.
+    Writable(ConnectionId),
     /// Listening works, or not.
     Listening(SocketAddr, Result<(), String>),
 }
@@ -38,6 +38,12 @@ pub(crate) enum Io {
 const EVENTS: usize = 256;
 /// How long the streams have for last words when all ends.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Streams that may say goodbye at a time; more are cut.
+const GOODBYES: usize = 256;
+/// Read at once at most.
+const READ: usize = 256 * 1024;
+/// Reads of one stream before it is others' turn.
+const READS: usize = 4;
 
 /// The status is published at once, and again after so long at the earliest: it holds every peer.
 const STATUS_PAUSE: Duration = Duration::from_millis(20);
@@ -48,10 +54,17 @@ pub(crate) struct Driver {
     routes: mpsc::Sender<Vec<RouteChange>>,
     status: watch::Sender<Status>,
     speaker: Speaker,
-    connections: BTreeMap<ConnectionId, Handle>,
+    dials: BTreeMap<ConnectionId, AbortHandle>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// Those with something to read.
+    readable: BTreeSet<ConnectionId>,
+    /// Those that may be written to.
+    writable: BTreeSet<ConnectionId>,
+    buffer: Box<[u8]>,
     accepted: u64,
     listeners: BTreeMap<SocketAddr, (AbortHandle, Result<(), String>)>,
     tasks: JoinSet<()>,
+    goodbyes: JoinSet<()>,
     events: mpsc::Sender<Io>,
     incoming: mpsc::Receiver<Io>,
     /// Changes that the owner of the routes has not taken yet.
@@ -78,10 +91,15 @@ impl Driver {
             routes,
             status,
             speaker: Speaker::new(first.speaker, seed, now()),
+            dials: BTreeMap::new(),
             connections: BTreeMap::new(),
+            readable: BTreeSet::new(),
+            writable: BTreeSet::new(),
+            buffer: vec![0; READ].into(),
             accepted: 0,
             listeners: BTreeMap::new(),
             tasks: JoinSet::new(),
+            goodbyes: JoinSet::new(),
             events,
             incoming,
             changes: BTreeMap::new(),
@@ -96,16 +114,24 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let routes = self.routes.clone();
         loop {
-            self.act();
+            self.read();
+            let busy = self.act() || !self.readable.is_empty();
+            if busy {
+                // Others' turn, and the kernel's; then on without waiting.
+                tokio::task::yield_now().await;
+                self.take_in();
+            }
             let publish_at = self.publish_when_due();
             let due = self
                 .speaker
                 .poll_timeout()
                 .into_iter()
                 .chain(publish_at)
+                .chain(busy.then(now))
                 .min();
             let timer = async move {
                 match due {
+                    Some(due) if due <= now() => {}
                     Some(due) => tokio::time::sleep_until(due.into()).await,
                     None => std::future::pending().await,
                 }
@@ -119,50 +145,93 @@ impl Driver {
                 Some(event) = self.incoming.recv() => {
                     self.handle(event);
                     // Whatever waits already is taken in before anything is told to others: one answer.
-                    for _ in 1..EVENTS {
-                        let Ok(event) = self.incoming.try_recv() else { break };
-                        self.handle(event);
-                    }
-                }
-                () = timer => {
-                    // After the whole process was held up, what came meanwhile counts before what ran out.
-                    tokio::task::yield_now().await;
-                    while let Ok(event) = self.incoming.try_recv() {
-                        self.handle(event);
-                    }
-                    self.speaker.handle_timeout(now());
-                    self.news = true;
+                    self.take_in();
                 }
                 Ok(place) = routes.reserve(), if !self.changes.is_empty() => {
                     place.send(std::mem::take(&mut self.changes).into_values().collect());
                 }
                 Some(_) = self.tasks.join_next() => {}
+                Some(_) = self.goodbyes.join_next() => {}
+                () = timer => self.time_out().await,
             }
         }
         self.end().await;
     }
 
+    /// Takes in what other tasks have told.
+    fn take_in(&mut self) {
+        for _ in 0..EVENTS {
+            let Ok(event) = self.incoming.try_recv() else {
+                break;
+            };
+            self.handle(event);
+        }
+    }
+
+    async fn time_out(&mut self) {
+        if self.speaker.poll_timeout().is_none_or(|due| now() < due) {
+            return;
+        }
+        // After the whole process was held up, what came meanwhile counts before what ran out.
+        tokio::task::yield_now().await;
+        self.take_in();
+        self.readable = self.connections.keys().copied().collect();
+        self.read();
+        self.speaker.handle_timeout(now());
+        self.news = true;
+    }
+
+    /// Reads from every stream that has something, each for its turn.
+    fn read(&mut self) {
+        for id in std::mem::take(&mut self.readable) {
+            if self.read_one(id) {
+                self.readable.insert(id);
+            }
+        }
+    }
+
+    /// Whether there may be more.
+    fn read_one(&mut self, id: ConnectionId) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        for _ in 0..READS {
+            match connection.read(&mut self.buffer) {
+                Reading::Octets(count) => {
+                    self.news = true;
+                    let event = Event::Received {
+                        connection: id,
+                        octets: &self.buffer[..count],
+                    };
+                    self.speaker.handle_event(event, now());
+                    if count == self.buffer.len() {
+                        return true;
+                    }
+                }
+                Reading::Nothing => return false,
+                Reading::Ended(why) => {
+                    self.news = true;
+                    self.connections.remove(&id);
+                    let connection = id;
+                    self.tell(Event::Closed { connection, why });
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// Ends every session in order.
     async fn end(mut self) {
         self.speaker.shut_down(now());
-        self.act();
+        while self.act() {}
         self.publish();
-        for (listener, _) in self.listeners.values() {
-            listener.abort();
+        for (id, connection) in std::mem::take(&mut self.connections) {
+            debug!(?id, "left over");
+            drop(connection);
         }
-        self.connections.clear();
-        let Self {
-            tasks, incoming, ..
-        } = &mut self;
-        // Streams that report something must not be held up by nobody listening.
-        let all = async {
-            loop {
-                tokio::select! {
-                    _ = incoming.recv() => {}
-                    ended = tasks.join_next() => if ended.is_none() { break },
-                }
-            }
-        };
+        self.tasks.abort_all();
+        let all = async { while self.goodbyes.join_next().await.is_some() {} };
         if tokio::time::timeout(GOODBYE, all).await.is_err() {
             debug!("some peers did not take their goodbye");
         }
@@ -198,19 +267,21 @@ impl Driver {
     fn handle(&mut self, event: Io) {
         self.news = true;
         match event {
-            Io::Accepted(stream, remote) => self.accept(stream, remote.ip()),
-            Io::Connected(connection, local) => {
-                self.tell(Event::Connected { connection, local });
-            }
-            Io::Closed(connection, why) => {
-                self.connections.remove(&connection);
+            Io::Accepted(stream) => self.accept(stream),
+            Io::Connected(connection, stream) => self.connected(connection, stream),
+            Io::NotConnected(connection, why) => {
+                self.dials.remove(&connection);
                 self.tell(Event::Closed { connection, why });
             }
-            Io::Received(connection, octets) => {
-                let octets = &octets;
-                self.tell(Event::Received { connection, octets });
+            Io::Readable(connection) => {
+                self.readable.insert(connection);
             }
-            Io::Sent(connection, octets) => self.tell(Event::Sent { connection, octets }),
+            Io::Writable(id) => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.writable();
+                    self.writable.insert(id);
+                }
+            }
             Io::Listening(place, result) => {
                 if let Some((_, state)) = self.listeners.get_mut(&place) {
                     match &result {
@@ -224,50 +295,100 @@ impl Driver {
         }
     }
 
-    fn accept(&mut self, stream: TcpStream, remote: IpAddr) {
-        let Ok(local) = stream.local_addr() else {
+    fn accept(&mut self, stream: TcpStream) {
+        let id = ConnectionId::Accepted(self.accepted);
+        let stream = Connection::new(stream);
+        let Ok((local, remote)) = stream.ends() else {
             return;
         };
-        let connection = ConnectionId::Accepted(self.accepted);
         self.accepted += 1;
-        let (handle, task) = connection::new(connection, self.events.clone());
-        self.connections.insert(connection, handle);
-        self.tasks.spawn(task.carry(stream));
+        self.connections.insert(id, stream);
         self.tell(Event::Accepted {
-            connection,
+            connection: id,
             local: local.ip(),
-            remote,
+            remote: remote.ip(),
         });
+        // A stranger is closed at once.
+        self.carry_out();
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.watch(id, self.events.clone(), &mut self.tasks);
+        }
+    }
+
+    fn connected(&mut self, id: ConnectionId, stream: TcpStream) {
+        if self.dials.remove(&id).is_none() {
+            return;
+        }
+        let mut stream = Connection::new(stream);
+        match stream.ends() {
+            Ok((local, _)) => {
+                stream.watch(id, self.events.clone(), &mut self.tasks);
+                self.connections.insert(id, stream);
+                self.tell(Event::Connected {
+                    connection: id,
+                    local: local.ip(),
+                });
+            }
+            Err(error) => self.tell(Event::Closed {
+                connection: id,
+                why: socket::failure(error),
+            }),
+        }
     }
 
     fn tell(&mut self, event: Event<'_>) {
         self.speaker.handle_event(event, now());
     }
 
-    /// Does what the speaker wants.
-    fn act(&mut self) {
+    /// Does what the speaker wants, and hands the kernel what it takes. Says whether that gave the speaker
+    /// something to do.
+    fn act(&mut self) -> bool {
+        self.carry_out();
+        let mut moved = false;
+        for id in std::mem::take(&mut self.writable) {
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            let octets = connection.write(id, &self.events, &mut self.tasks);
+            if connection.is_broken() {
+                self.readable.insert(id);
+            }
+            if octets > 0 {
+                moved = true;
+                let connection = id;
+                self.tell(Event::Sent { connection, octets });
+            }
+        }
+        moved
+    }
+
+    fn carry_out(&mut self) {
         while let Some(action) = self.speaker.poll_action() {
             match action {
                 Action::Connect {
                     connection,
                     to,
                     source,
-                } => {
-                    let (handle, task) = connection::new(connection, self.events.clone());
-                    self.connections.insert(connection, handle);
-                    self.tasks.spawn(task.dial(to, source));
-                }
+                } => self.dial(connection, to, source),
                 Action::Send { connection, octets } => {
-                    if let Some(handle) = self.connections.get(&connection) {
-                        // A task that has just ended has said so, or will.
-                        let _ = handle.send.send(octets);
+                    if let Some(stream) = self.connections.get_mut(&connection) {
+                        stream.send(octets);
+                        self.writable.insert(connection);
                     }
                 }
                 Action::Close { connection } => {
-                    self.connections.remove(&connection);
+                    if let Some(dial) = self.dials.remove(&connection) {
+                        dial.abort();
+                    }
+                    if let Some(mut stream) = self.connections.remove(&connection) {
+                        stream.write(connection, &self.events, &mut self.tasks);
+                        stream.close(&mut self.goodbyes, GOODBYES);
+                    }
                 }
                 Action::Route(change) => {
-                    self.changes.insert(change.prefix, change);
+                    if !self.routes.is_closed() {
+                        self.changes.insert(change.prefix, change);
+                    }
                 }
                 Action::StateChanged {
                     peer,
@@ -283,6 +404,19 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn dial(&mut self, id: ConnectionId, to: SocketAddr, source: Option<IpAddr>) {
+        let events = self.events.clone();
+        let task = self.tasks.spawn(async move {
+            let event = match socket::dial(to, source).await {
+                Ok(stream) => Io::Connected(id, stream),
+                Err(failure) => Io::NotConnected(id, failure),
+            };
+            // The driver may be gone, and then needs no telling.
+            let _ = events.send(event).await;
+        });
+        self.dials.insert(id, task);
     }
 
     /// Sessions that come and go are told, and why one is down when that is news; attempts are not.

@@ -18,9 +18,9 @@ pub(crate) async fn listen(address: SocketAddr, events: mpsc::Sender<Io>) {
                 }
                 loop {
                     match listener.accept().await {
-                        Ok((stream, remote)) => {
+                        Ok((stream, _)) => {
                             socket::prepare(&stream);
-                            if events.send(Io::Accepted(stream, remote)).await.is_err() {
+                            if events.send(Io::Accepted(stream)).await.is_err() {
                                 return;
                             }
                         }

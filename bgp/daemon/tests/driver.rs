@@ -96,6 +96,7 @@ fn settings(own: u8, peer: u8, port: u16) -> Settings {
             next_hops: NextHops::default(),
             peers: BTreeMap::from([("peer".into(), other)]),
             announce: [format!("10.{own}.0.0/26").parse().unwrap()].into(),
+            ..margay_bgp::Settings::new(Asn(64512), BgpId(loopback(own)))
         },
         listen: vec![SocketAddr::new(loopback(own).into(), port)],
     }

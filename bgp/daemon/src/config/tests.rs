@@ -19,6 +19,7 @@ fn a_small_file_has_the_usual_defaults() {
                 next_hops: NextHops::default(),
                 peers: BTreeMap::from([("tor".into(), tor)]),
                 announce: BTreeSet::new(),
+                ..margay_bgp::Settings::new(Asn(64512), BgpId("192.0.2.1".parse().unwrap()))
             },
             listen: vec!["0.0.0.0:179".parse().unwrap(), "[::]:179".parse().unwrap()],
         },
@@ -60,6 +61,7 @@ export = "all"
         dial: Dial::Passive,
         families: [Family::Ipv6].into(),
         export: Export::All,
+        ..PeerSettings::new("2001:db8::254".parse().unwrap(), Asn(65000))
     };
     let expected = Config {
         settings: Settings {
@@ -76,6 +78,7 @@ export = "all"
                     "fd00::/122".parse().unwrap(),
                 ]
                 .into(),
+                ..margay_bgp::Settings::new(Asn(4_200_000_000), BgpId("192.0.2.1".parse().unwrap()))
             },
             listen: vec!["192.0.2.1:1179".parse().unwrap()],
         },

@@ -5,6 +5,7 @@
 //! of them talk on one virtual clock in a test, and for real under the driver in `margay-bgpd`.
 #![forbid(unsafe_code)]
 
+pub mod filter;
 pub mod rib;
 pub mod route;
 pub mod session;
@@ -17,8 +18,9 @@ pub mod wire;
 mod interner;
 mod jitter;
 
+pub use filter::Filter;
 pub use route::RouteChange;
-pub use settings::{Dial, Export, HoldTime, NextHops, PeerSettings, Settings};
+pub use settings::{Dial, Export, HoldTime, NextHops, PeerSettings, Settings, Switch};
 pub use speaker::{Action, ConnectionId, Event, Speaker};
 pub use status::PeerStatus;
 pub use types::{Asn, BgpId, Family, PeerName, State};

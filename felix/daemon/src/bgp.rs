@@ -1,6 +1,6 @@
 //! What the BGP speaker is told, and what becomes of its routes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,7 @@ pub(crate) fn settings(node: &NodeName, view: &View) -> Settings {
                 })
                 .collect(),
             announce: view.blocks.keys().chain(&view.outside).copied().collect(),
+            ..Speaker::new(Asn(*asn), BgpId(v4.unwrap_or_else(|| identifier(node))))
         },
         listen: listen.collect(),
     }
@@ -62,13 +63,7 @@ pub(crate) fn settings(node: &NodeName, view: &View) -> Settings {
 
 fn idle(node: &NodeName) -> Settings {
     Settings {
-        speaker: Speaker {
-            asn: Asn(0),
-            bgp_id: BgpId(identifier(node)),
-            next_hops: NextHops::default(),
-            peers: BTreeMap::new(),
-            announce: BTreeSet::new(),
-        },
+        speaker: Speaker::new(Asn(0), BgpId(identifier(node))),
         listen: Vec::new(),
     }
 }

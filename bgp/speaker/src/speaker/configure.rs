@@ -22,6 +22,7 @@ impl Speaker {
             next_hops,
             peers,
             announce,
+            ..
         } = settings;
         let identity_changed = (asn, bgp_id) != (self.settings.asn, self.settings.bgp_id);
         self.settings.asn = asn;

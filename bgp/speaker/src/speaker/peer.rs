@@ -92,19 +92,12 @@ impl Peer {
 
     /// Whether `new` leaves a running session as it is.
     pub(super) fn same_session(&self, new: &PeerSettings) -> bool {
-        let PeerSettings {
-            address,
-            port: _,
-            asn,
-            hold_time,
-            source,
-            dial: _,
-            families,
-            export: _,
-        } = new;
-        let old = &self.settings;
-        (*address, *asn, *hold_time, *source) == (old.address, old.asn, old.hold_time, old.source)
-            && *families == old.families
+        let mut old = self.settings.clone();
+        // What takes effect without a new session.
+        old.port = new.port;
+        old.dial = new.dial;
+        old.export = new.export;
+        old == *new
     }
 
     /// Takes settings for which [`Peer::same_session`] holds.

@@ -4,6 +4,7 @@
 //! knows what the RFCs have us do about it.
 
 pub mod attrs;
+pub mod community;
 pub mod notification;
 pub mod open;
 pub mod prefix;
@@ -12,6 +13,7 @@ pub mod update;
 mod octets;
 
 pub use attrs::{Aggregator, AsPath, Opaque, Origin, PathAttrs, Segment, SegmentKind};
+pub use community::{ExtendedCommunity, LargeCommunity};
 pub use notification::Notification;
 pub use open::{
     Capability, Forwarding, GracefulRestart, Open, OpenError, RESTART_TIME, RestartState,

@@ -99,14 +99,12 @@ impl Net {
             panic!("IPv4");
         };
         let settings = Settings {
-            asn: Asn(asn),
-            bgp_id: BgpId(id),
             next_hops: NextHops {
                 v4: None,
                 v6: Some(format!("2001:db8::{}", node + 1).parse().unwrap()),
             },
-            peers: BTreeMap::new(),
             announce: prefixes(announce),
+            ..Settings::new(Asn(asn), BgpId(id))
         };
         self.nodes.push(Node {
             address: address_of(node),

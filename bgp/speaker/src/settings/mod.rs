@@ -8,6 +8,19 @@ use ipnet::IpNet;
 
 use crate::types::{Asn, BgpId, Family, PeerName};
 
+mod origin;
+mod peer;
+mod restart;
+mod table;
+
+pub use origin::{Aggregate, Announcement, Details};
+pub use peer::{
+    AddPath, LimitAction, LocalAs, NextHopMode, OldAs, OwnAs, PeerSettings, PrefixLimit, PrivateAs,
+    Reflection, Switch,
+};
+pub use restart::RestartSettings;
+pub use table::{BestPath, MedComparison, PeerRange};
+
 /// Everything a speaker is told. A new value may come at any time: only what differs is touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -21,6 +34,47 @@ pub struct Settings {
     pub peers: BTreeMap<PeerName, PeerSettings>,
     /// Own prefixes, announced to every peer.
     pub announce: BTreeSet<IpNet>,
+    /// What own prefixes are announced with, where that is more than nothing.
+    pub announcements: BTreeMap<IpNet, Announcement>,
+    /// Prefixes that are announced as long as a route inside them is there.
+    pub aggregates: BTreeMap<IpNet, Aggregate>,
+    /// The cluster that we reflect for (RFC 4456 §7); our identifier if none.
+    pub cluster_id: Option<BgpId>,
+    /// How the best of several paths is found.
+    pub best_path: BestPath,
+    /// Peers that need not be known one by one: whoever dials from such a prefix becomes one.
+    pub ranges: BTreeMap<String, PeerRange>,
+    /// Whether eBGP routes without a filter of their direction are refused (RFC 8212). Own prefixes under
+    /// [`Export::Own`] are a policy of their own and go out anyway.
+    pub ebgp_requires_policy: Switch,
+    /// Whether this node is about to leave: everybody is asked to prefer others (RFC 8326 §4).
+    pub graceful_shutdown: Switch,
+    /// Whether routes of eBGP peers that are about to leave get `LOCAL_PREF` 0 (RFC 8326 §4.2).
+    pub honour_graceful_shutdown: Switch,
+    /// Whether the owner is told of routes ([`crate::Action::Route`]); off where nobody sets them.
+    pub tell_routes: Switch,
+}
+
+impl Settings {
+    /// A speaker without peers and prefixes.
+    pub fn new(asn: Asn, bgp_id: BgpId) -> Self {
+        Self {
+            asn,
+            bgp_id,
+            next_hops: NextHops::default(),
+            peers: BTreeMap::new(),
+            announce: BTreeSet::new(),
+            announcements: BTreeMap::new(),
+            aggregates: BTreeMap::new(),
+            cluster_id: None,
+            best_path: BestPath::default(),
+            ranges: BTreeMap::new(),
+            ebgp_requires_policy: Switch::Off,
+            graceful_shutdown: Switch::Off,
+            honour_graceful_shutdown: Switch::On,
+            tell_routes: Switch::On,
+        }
+    }
 }
 
 /// Own addresses by family, for next hops.
@@ -41,44 +95,6 @@ impl NextHops {
         match family {
             Family::Ipv4 => self.v4.map(IpAddr::V4),
             Family::Ipv6 => self.v6.map(IpAddr::V6),
-        }
-    }
-}
-
-/// One peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerSettings {
-    /// Its address; an incoming connection is known by it.
-    pub address: IpAddr,
-    /// The port to dial.
-    pub port: u16,
-    /// Its AS number; equal to ours for iBGP.
-    pub asn: Asn,
-    /// The hold time to propose.
-    pub hold_time: HoldTime,
-    /// Own address to dial from; the kernel's choice if none.
-    pub source: Option<IpAddr>,
-    /// Who dials.
-    pub dial: Dial,
-    /// Families to speak.
-    pub families: BTreeSet<Family>,
-    /// What to announce.
-    pub export: Export,
-}
-
-impl PeerSettings {
-    /// A peer with the usual settings: port 179, hold time 90 s, both families, dialled by us too, and told
-    /// only of own prefixes.
-    pub fn new(address: IpAddr, asn: Asn) -> Self {
-        Self {
-            address,
-            port: 179,
-            asn,
-            hold_time: HoldTime::default(),
-            source: None,
-            dial: Dial::Active,
-            families: Family::ALL.into(),
-            export: Export::Own,
         }
     }
 }

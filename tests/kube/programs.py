@@ -1,0 +1,153 @@
+"""The programs of Kubernetes, built from the Go module beside this file, and the images that tests need.
+
+Everything lands in target/kube and is built again only when go.mod, go.sum or what an image is made of changed.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+REPO = HERE.parent.parent
+CACHE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "kube"
+BIN = CACHE / "bin"
+IMAGES = CACHE / "images"
+
+VERSION = "v1.35.4"  # as in go.mod
+AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.59"  # what the suite of this version asks for
+PAUSE = "registry.k8s.io/pause:3.10"
+PROBE = "docker.io/library/probe:lab"
+APPLETS = ["sh", "cat", "echo", "env", "head", "hostname", "ls", "mkdir", "nc", "ping", "sleep", "test", "timeout", "true", "wget"]
+
+CONTROL_PLANE = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+}
+NODES = {
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+    "agnhost": "k8s.io/kubernetes/test/images/agnhost",
+}
+SUITE = {"e2e.test": "k8s.io/kubernetes/test/e2e"}
+# Command that must exist for a cluster with nodes, and the Debian package that has it.
+NEEDS = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "buildah": "buildah",
+    "nft": "nftables",
+    "busybox": "busybox-static",
+    "ip": "iproute2",
+    "conntrack": "conntrack",
+    "openssl": "openssl",
+    "nsenter": "util-linux",
+}
+
+
+class Missing(Exception):
+    """Something is not installed; the text says what."""
+
+
+def require(commands):
+    """Says which Debian packages are missing."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    missing = sorted({package for command, package in commands.items() if not shutil.which(command, path=path)})
+    if missing:
+        raise Missing(f"missing packages (Debian names): {' '.join(missing)}")
+
+
+def kubernetes(programs):
+    """Builds those of `programs` (name → package) that are not there; returns their folder."""
+    stamp = digest([HERE / "go.mod", HERE / "go.sum"])
+    BIN.mkdir(parents=True, exist_ok=True)
+    absent = {name: package for name, package in programs.items() if read(BIN / f".{name}") != stamp or not (BIN / name).exists()}
+    if not absent:
+        return BIN
+    if not shutil.which("go"):
+        raise Missing("no `go`: install Go 1.25 or newer (https://go.dev/dl)")
+    version = "k8s.io/component-base/version"
+    major, minor, _ = VERSION[1:].split(".")
+    flags = f"-s -w -X {version}.gitVersion={VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
+    for name, package in absent.items():
+        started = time.monotonic()
+        print(f"building {name} of Kubernetes {VERSION} …", end="", flush=True, file=sys.stderr)
+        verb = ["test", "-c"] if name.endswith(".test") else ["build"]
+        beside = BIN / f".{name}.{os.getpid()}"
+        subprocess.run(
+            ["nice", "-n", "12", "go", *verb, "-trimpath", "-ldflags", flags, "-o", str(beside), package],
+            cwd=HERE,
+            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"},
+            check=True,
+        )
+        beside.rename(BIN / name)
+        (BIN / f".{name}").write_text(stamp)
+        print(f" {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return BIN
+
+
+def test_images():
+    """agnhost (which is the pause image too), as archives that containerd imports."""
+    kubernetes({"agnhost": NODES["agnhost"]})
+    busybox = pathlib.Path(shutil.which("busybox", path="/bin:/usr/bin:/usr/sbin"))
+    files = {"agnhost": BIN / "agnhost", "bin/busybox": busybox}
+    applets = {f"bin/{name}": "busybox" for name in APPLETS}
+    return [
+        image("agnhost", HERE / "images/agnhost.Containerfile", files, AGNHOST, applets),
+        image("pause", HERE / "images/pause.Containerfile", {"agnhost": BIN / "agnhost"}, PAUSE),
+    ]
+
+
+def image(name, containerfile, files, tag, links=None):
+    """Builds an image of files and links by buildah, without a registry, and returns its archive."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    archive = IMAGES / f"{name}.tar"
+    stamp = digest([containerfile, *files.values()]) + tag
+    if read(IMAGES / f".{name}") == stamp and archive.exists():
+        return archive
+    context = IMAGES / f"{name}.context"
+    shutil.rmtree(context, ignore_errors=True)
+    context.mkdir()
+    for target, source in files.items():
+        (context / target).parent.mkdir(exist_ok=True)
+        shutil.copy2(source, context / target)
+    for link, target in (links or {}).items():
+        (context / link).symlink_to(target)
+    storage = ["--root", str(IMAGES / "storage"), "--runroot", str(IMAGES / "storage-run"), "--storage-driver", "vfs"]
+    try:
+        quiet(["buildah", *storage, "bud", "--isolation", "chroot", "--timestamp", "0", "-f", str(containerfile), "-t", tag, str(context)])
+        archive.unlink(missing_ok=True)
+        quiet(["buildah", *storage, "push", tag, f"docker-archive:{archive}:{tag}"])
+    finally:
+        shutil.rmtree(context, ignore_errors=True)
+        quiet(["buildah", *storage, "rmi", "--all", "--force"], check=False)
+    (IMAGES / f".{name}").write_text(stamp)
+    return archive
+
+
+def quiet(command, check=True):
+    """Runs a command whose output matters only if it fails."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}")
+    return done.stdout
+
+
+def digest(files):
+    total = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def read(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return None

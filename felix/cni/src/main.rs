@@ -2,8 +2,10 @@
 //!
 //! It runs as root, started by the container runtime. felix may not enter a pod's namespace, so the plugin opens it,
 //! opens a route-netlink socket inside, and passes both on. Standard output carries nothing but the answer.
+//! `margay-cni install` is the other thing it can do: put itself where the runtime looks.
 
 mod felix;
+mod install;
 mod plugin;
 mod sandbox;
 
@@ -19,6 +21,11 @@ use serde_json::{Value, json};
 const LONGEST_CONFIG: u64 = 4 << 20;
 
 fn main() -> ExitCode {
+    // Runtimes give no arguments.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|word| word == "install") {
+        return install::run(arguments);
+    }
     let mut config = Vec::new();
     let read = std::io::stdin()
         .lock()

@@ -32,6 +32,9 @@ pub struct Args {
     /// Where to serve /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9099")]
     pub health: SocketAddr,
+    /// Network configuration to write for the container runtime once we serve CNI [default: none is written].
+    #[arg(long, value_name = "FILE")]
+    pub cni_config: Option<PathBuf>,
     /// Whether to keep others out of the nf_tables table, or to let them change it and repair it.
     #[arg(long, value_name = "WHOSE", value_enum, default_value_t = Ownership::Exclusive)]
     pub table: Ownership,

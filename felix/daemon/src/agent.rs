@@ -215,7 +215,11 @@ async fn serve(args: &Args, served: Served) -> anyhow::Result<()> {
         clean: Mutex::default(),
     });
     let cni_socket = args.run.join("cni.sock");
-    tokio::task::spawn_blocking(move || cni::start(&cni_socket, attacher)).await??;
+    let socket = cni_socket.clone();
+    tokio::task::spawn_blocking(move || cni::start(&socket, attacher)).await??;
+    if let Some(path) = &args.cni_config {
+        cni::configuration::put(path, &cni_socket, &args.state)?;
+    }
     tracing::info!(node = args.node, "felix serves CNI");
     Ok(())
 }

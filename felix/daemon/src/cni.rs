@@ -18,6 +18,7 @@ use attach::Attacher;
 
 pub(crate) mod attach;
 mod check;
+pub(crate) mod configuration;
 pub(crate) mod forget;
 mod receive;
 mod sandbox;

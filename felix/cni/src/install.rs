@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::loopback;
+
 /// The plugin's name in network configurations.
 const PLUGIN: &str = "margay-cni";
 const USAGE: &str = "usage: margay-cni install --bin DIR [--forwarding DIR]
@@ -58,6 +60,7 @@ impl Orders {
             std::env::current_exe().map_err(|error| format!("which program am I? {error}"))?;
         put(&own, &self.bin)?;
         eprintln!("{PLUGIN} is in {}", self.bin.display());
+        lend_name(&self.bin.join(loopback::NAME))?;
         if let Some(net) = &self.forwarding {
             for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
                 forward(&net.join(switch))?;
@@ -82,6 +85,18 @@ fn put(program: &Path, folder: &Path) -> Result<(), String> {
         let _ = fs::remove_file(&beside);
         format!("cannot put the plugin to {}: {error}", place.display())
     })
+}
+
+/// Answers to another plugin's name too, where nobody else does.
+fn lend_name(place: &Path) -> Result<(), String> {
+    match std::os::unix::fs::symlink(PLUGIN, place) {
+        Ok(()) => {
+            eprintln!("{} was missing: {PLUGIN} stands in", place.display());
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(format!("cannot make {}: {error}", place.display())),
+    }
 }
 
 /// Turns a switch on; a family that the kernel lacks needs none.

@@ -6,6 +6,7 @@
 
 mod felix;
 mod install;
+mod loopback;
 mod plugin;
 mod sandbox;
 
@@ -22,7 +23,8 @@ const LONGEST_CONFIG: u64 = 4 << 20;
 
 fn main() -> ExitCode {
     // Runtimes give no arguments.
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments = std::env::args_os();
+    let called = arguments.next();
     if arguments.next().is_some_and(|word| word == "install") {
         return install::run(arguments);
     }
@@ -32,7 +34,14 @@ fn main() -> ExitCode {
         .take(LONGEST_CONFIG)
         .read_to_end(&mut config);
     let outcome = match read {
-        Ok(_) => plugin::serve(|name| std::env::var(name).ok(), &config),
+        Ok(_) => {
+            let environment = |name: &str| std::env::var(name).ok();
+            if loopback::is_meant(called.as_deref()) {
+                loopback::serve(environment, &config)
+            } else {
+                plugin::serve(environment, &config)
+            }
+        }
         Err(error) => Err(
             Refusal::new(Code::Io, "cannot read the network configuration").with(error.to_string()),
         ),

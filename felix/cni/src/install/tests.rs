@@ -21,7 +21,9 @@ fn the_plugin_replaces_an_older_one_and_nothing_else_is_left() {
     );
     let mode = std::fs::metadata(&place).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o755);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    let stand_in = std::fs::read_link(folder.path().join("loopback")).unwrap();
+    assert_eq!(stand_in, PathBuf::from(PLUGIN));
 }
 
 #[test]
@@ -37,6 +39,16 @@ fn forwarding_is_turned_on_where_it_is_off() {
     // A kernel without IPv6 has no switch for it.
     orders.carry_out().unwrap();
     assert_eq!(std::fs::read_to_string(&switch).unwrap(), "1");
+}
+
+#[test]
+fn a_loopback_plugin_that_is_there_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("loopback"), "another's").unwrap();
+    let orders = parse(&["--bin", folder.path().to_str().unwrap()]).unwrap();
+    orders.carry_out().unwrap();
+    let there = std::fs::read_to_string(folder.path().join("loopback")).unwrap();
+    assert_eq!(there, "another's");
 }
 
 #[test]

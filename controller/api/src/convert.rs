@@ -8,6 +8,8 @@ mod pod;
 mod policy;
 mod selector;
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use margay_policy::model::{self, NodeName};
 
@@ -99,21 +101,53 @@ fn with_warnings(object: &load::Object, warnings: &mut Warnings) -> Option<model
     }
 }
 
-/// A node with its internal and external addresses.
+/// A node with its addresses: the internal ones, then the external ones, each in the object's order.
+///
+/// The first is the one that its agent speaks BGP with. A node of several internal addresses of a family
+/// does not say which; the first counts, and the warning names the others.
 pub fn node(object: &Node, warnings: &mut Warnings) -> (NodeName, model::Node) {
-    let mut addresses = Vec::new();
     let listed = object
         .status
         .iter()
         .flat_map(|status| status.addresses.iter().flatten());
-    for (index, entry) in listed.enumerate() {
-        if !matches!(entry.type_.as_str(), "InternalIP" | "ExternalIP") {
-            continue;
+    let mut of_type = |wanted: &str| {
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for (index, entry) in listed.clone().enumerate() {
+            if entry.type_ != wanted {
+                continue;
+            }
+            match address(&entry.address) {
+                Ok(address) if !addresses.contains(&address) => addresses.push(address),
+                Ok(_) => {}
+                Err(reason) => warnings.push(&format!("status.addresses[{index}].address"), reason),
+            }
         }
-        match address(&entry.address) {
-            Ok(address) if !addresses.contains(&address) => addresses.push(address),
-            Ok(_) => {}
-            Err(reason) => warnings.push(&format!("status.addresses[{index}].address"), reason),
+        addresses
+    };
+    let mut addresses = of_type("InternalIP");
+    let external = of_type("ExternalIP");
+    for (family, is_of) in [
+        ("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool),
+        ("IPv6", IpAddr::is_ipv6),
+    ] {
+        let candidates: Vec<String> = addresses
+            .iter()
+            .filter(|address| is_of(address))
+            .map(IpAddr::to_string)
+            .collect();
+        if let [first, _, ..] = candidates.as_slice() {
+            warnings.push(
+                "status.addresses",
+                format!(
+                    "there are several {family} addresses of type InternalIP ({}): {first} is used, the first; set the kubelet's --node-ip to say which",
+                    candidates.join(", ")
+                ),
+            );
+        }
+    }
+    for address in external {
+        if !addresses.contains(&address) {
+            addresses.push(address);
         }
     }
     let name = NodeName(object.metadata.name.clone().unwrap_or_default());

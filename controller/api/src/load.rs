@@ -110,6 +110,23 @@ impl fmt::Display for Key {
 }
 
 impl Object {
+    /// Checks what the types of our own kinds cannot.
+    ///
+    /// # Errors
+    /// The field and what is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::IpPool(pool) => pool.spec.check(),
+            Self::BgpPeer(peer) => peer.spec.check(),
+            Self::NetworkConfig(config) => config.check(),
+            Self::Node(_)
+            | Self::Namespace(_)
+            | Self::Pod(_)
+            | Self::NetworkPolicy(_)
+            | Self::Other { .. } => Ok(()),
+        }
+    }
+
     /// The object's key.
     pub fn key(&self) -> Key {
         let (kind, metadata) = match self {
@@ -330,17 +347,17 @@ impl Read<'_> {
             (v1::API_VERSION, "IPPool") => self.typed(
                 Scope::Cluster,
                 |o: &mut v1::IpPool| &mut o.metadata,
-                |o| o.spec.check().map(|()| Object::IpPool(o)),
+                |o| checked(Object::IpPool(o)),
             ),
             (v1::API_VERSION, "BGPPeer") => self.typed(
                 Scope::Cluster,
                 |o: &mut v1::BgpPeer| &mut o.metadata,
-                |o| o.spec.check().map(|()| Object::BgpPeer(o)),
+                |o| checked(Object::BgpPeer(o)),
             ),
             (v1::API_VERSION, "NetworkConfig") => self.typed(
                 Scope::Cluster,
                 |o: &mut v1::NetworkConfig| &mut o.metadata,
-                |o| o.check().map(|()| Object::NetworkConfig(o)),
+                |o| checked(Object::NetworkConfig(o)),
             ),
             _ => {
                 if let Some(reason) = kinds::misnamed(api_version, kind) {
@@ -365,7 +382,8 @@ impl Read<'_> {
         wrap: impl Fn(Box<T>) -> Result<Object, String>,
     ) -> Result<(Object, Vec<String>), Refusal> {
         let here = |reason: String| (self.chunk.content, reason);
-        let mut object: Box<T> = Box::new(strict::typed(self.raw).map_err(|reason| {
+        let raw = kinds::defaulted(self.raw);
+        let mut object: Box<T> = Box::new(strict::typed(&raw).map_err(|reason| {
             // The YAML reader often knows the line of what has the wrong type.
             let line = serde_saphyr::from_str::<T>(&self.chunk.text)
                 .err()
@@ -402,6 +420,10 @@ impl Read<'_> {
         }
         Ok((wrap(object).map_err(here)?, unknown))
     }
+}
+
+fn checked(object: Object) -> Result<Object, String> {
+    object.check().map(|()| object)
 }
 
 /// The parser's words without its place, which counts from the document's begin, and without its

@@ -1,12 +1,18 @@
 //! Our own kinds, `margay.io/v1alpha1` (DESIGN §6).
 
 mod bgppeer;
+pub mod crds;
+pub mod ipblock;
 mod ippool;
 mod networkconfig;
+mod nodestatus;
+mod schema;
 
 pub use bgppeer::{BgpPeer, BgpPeerSpec};
+pub use ipblock::{IpBlock, IpBlockSpec};
 pub use ippool::{IpPool, IpPoolSpec};
-pub use networkconfig::{NetworkConfig, NetworkConfigSpec};
+pub use networkconfig::{IpamMode, NetworkConfig, NetworkConfigSpec};
+pub use nodestatus::{BlockUse, NodeStatus, NodeStatusSpec, NodeStatusStatus, Repair, Session};
 
 /// `apiVersion` of all of them.
 pub const API_VERSION: &str = "margay.io/v1alpha1";

@@ -37,6 +37,11 @@ pub enum Refused {
     /// There is no such node.
     #[error("there is no Node object named {0}: a node gets blocks once it has one")]
     UnknownNode(NodeName),
+    /// It takes its addresses elsewhere.
+    #[error(
+        "node {0} takes its addresses from its podCIDRs: give it larger ones, or make an IPPool and set `ipam: Blocks` in the NetworkConfig"
+    )]
+    PodCidrs(NodeName),
     /// There is no block.
     #[error(transparent)]
     Claim(#[from] ClaimError),
@@ -48,6 +53,12 @@ pub enum Refused {
         /// What the file system said.
         error: io::Error,
     },
+    /// The API server did not take the claim.
+    #[error("the API server does not take the claim, try again: {0}")]
+    Api(String),
+    /// Others were faster, over and over.
+    #[error("other nodes were faster with every block that was tried: try again")]
+    Race,
 }
 
 /// The file of claims.
@@ -125,7 +136,8 @@ pub fn start(
         .context("cannot start the thread that claims blocks")
 }
 
-fn choose(
+/// The block that a node gets next.
+pub(crate) fn choose(
     inputs: &Inputs,
     claims: &Claims,
     node: &NodeName,
@@ -135,15 +147,24 @@ fn choose(
         .nodes
         .get(node)
         .ok_or_else(|| Refused::UnknownNode(node.clone()))?;
+    if !network::pod_cidrs(inputs, node).is_empty() {
+        return Err(Refused::PodCidrs(node.clone()));
+    }
     let usable: Vec<_> = network::pools(inputs)
         .into_iter()
         .filter(|pool| pool.is_usable_by(&object.labels))
         .map(|pool| pool.pool)
         .collect();
-    let owners = claims
-        .iter()
-        .map(|(block, owner)| (*block, owner.0.clone()))
+    // Ranges that nodes use as their podCIDRs are as taken as claimed ones.
+    let mut owners: BTreeMap<IpNet, String> = network::blocks(inputs)
+        .into_iter()
+        .map(|(block, owner)| (block, owner.0))
         .collect();
+    owners.extend(
+        claims
+            .iter()
+            .map(|(block, owner)| (*block, owner.0.clone())),
+    );
     Ok(claim(&usable, &owners, &node.0, family)?)
 }
 

@@ -1,64 +1,118 @@
 //! The whole controller: starts the tasks, in order, and stops them.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io, thread};
 
 use anyhow::Context;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::cluster::review::Reviewer;
 use crate::durable::{Keeper, private_folder};
+use crate::identity::Identity;
 use crate::index_task::{self, Input, Reports};
 use crate::network::Inputs;
-use crate::sources::folder;
-use crate::{allocate, serve, status, tls, tokens};
+use crate::sources::{Pages, folder, kubernetes};
+use crate::{allocate, cluster, health, serve, status, tls, tokens};
 
 /// What the controller is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Folder of objects.
-    pub folder: PathBuf,
+    /// Where objects come from.
+    pub source: Source,
     /// Folder for what has to survive.
     pub state: PathBuf,
     /// Where agents connect; port 0 takes any.
     pub listen: SocketAddr,
-    /// File of tokens.
-    pub tokens: PathBuf,
     /// Unix socket for people.
     pub socket: PathBuf,
-    /// Folder of the certificate authority.
-    pub tls: PathBuf,
+    /// Where to serve health and metrics.
+    pub health: Option<SocketAddr>,
     /// How often streams give a sign of life.
     pub heartbeat: Duration,
+}
+
+/// Where objects come from, and what goes with it.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Files.
+    Folder {
+        /// Folder of objects.
+        folder: PathBuf,
+        /// File of tokens.
+        tokens: PathBuf,
+        /// Folder of the certificate authority.
+        tls: PathBuf,
+    },
+    /// A Kubernetes API server.
+    Kubernetes(Cluster),
+}
+
+/// A Kubernetes cluster and our place in it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// How to reach it; `None`: as a pod finds it.
+    pub kubeconfig: Option<PathBuf>,
+    /// Our namespace.
+    pub namespace: String,
+    /// This replica's name.
+    pub identity: String,
+    /// The agents' service account.
+    pub agents: String,
 }
 
 impl From<crate::args::Args> for Settings {
     fn from(args: crate::args::Args) -> Self {
         let crate::args::Args {
             folder,
+            kubernetes: _,
+            kubeconfig,
+            namespace,
+            identity,
+            agents,
             state,
             listen,
             tokens,
             socket,
             tls,
+            health,
         } = args;
-        let tls = tls.unwrap_or_else(|| state.join("tls"));
+        let source = match (folder, tokens) {
+            (Some(folder), Some(tokens)) => Source::Folder {
+                folder,
+                tokens,
+                tls: tls.unwrap_or_else(|| state.join("tls")),
+            },
+            // Without --kubernetes clap wants both.
+            (Some(_) | None, Some(_) | None) => Source::Kubernetes(Cluster {
+                kubeconfig,
+                namespace,
+                identity: identity.unwrap_or_else(host_name),
+                agents,
+            }),
+        };
         Self {
-            folder,
+            source,
             state,
             listen,
-            tokens,
             socket,
-            tls,
+            health,
             heartbeat: Duration::from_secs(10),
         }
     }
+}
+
+fn host_name() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// A running controller. Dropping it without [`Controller::stop`] leaves its servers to the runtime.
@@ -67,35 +121,64 @@ pub struct Controller {
     address: SocketAddr,
     stop: CancellationToken,
     servers: Vec<JoinHandle<()>>,
-    source: folder::Handle,
+    source: Running,
     threads: Vec<thread::JoinHandle<()>>,
     keeper: Keeper,
     socket: PathBuf,
+    _health: Option<health::Handle>,
     /// Held while we run: two controllers must not hand out blocks from one state folder.
     _lock: fs::File,
 }
 
+/// The source, while it runs.
+#[derive(Debug)]
+enum Running {
+    Folder(folder::Handle),
+    Kubernetes(kubernetes::Handle),
+}
+
+/// What the source brings along.
+struct Parts {
+    source: Running,
+    pages: status::Sources,
+    identity: Identity,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    claim: mpsc::Sender<allocate::Request>,
+    threads: Vec<thread::JoinHandle<()>>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+/// What it gets.
+struct Ground {
+    state: PathBuf,
+    keeper: Keeper,
+    run: String,
+    stop: CancellationToken,
+    health: health::Health,
+}
+
 impl Controller {
-    /// Reads the folder, then serves.
+    /// Takes in all objects, then serves.
+    ///
+    /// With an API server that does not answer yet this waits for it.
     ///
     /// # Errors
     /// If a folder, a file or a port cannot be used; the message says which and why.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let Settings {
-            folder,
+            source,
             state,
             listen,
-            tokens,
             socket,
-            tls,
+            health: health_address,
             heartbeat,
         } = settings;
         private_folder(&state)?;
         let lock = lock(&state)?;
-        let tokens = tokens::Tokens::open(&tokens)?;
-        let tls = tls::config(&tls)?;
-        let claims = allocate::load(&state)?;
-        let keeper = Keeper::start()?;
+        let health = health::Health::default();
+        let health_server = health_address
+            .map(|address| health::start(address, health.clone()))
+            .transpose()?;
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
@@ -103,58 +186,51 @@ impl Controller {
             .local_addr()
             .context("the listening socket has no address")?;
         let status_listener = status::bind(&socket)?;
-
-        let (inputs, inputs_seen) = watch::channel(Arc::new(Inputs::default()));
-        let (index, index_inbox) = mpsc::channel(index_task::QUEUE);
-        let start = index_task::Start {
+        let ground = Ground {
+            state,
+            keeper: Keeper::start()?,
             run: run()?,
-            folder: folder.display().to_string(),
-            claims: claims.clone(),
-            reports: Reports::load(&state, keeper.clone())?,
-            inputs,
+            stop: CancellationToken::new(),
+            health: health.clone(),
         };
-        let index_thread = index_task::start(start, index_inbox)?;
-        // The source hands on the whole folder before this returns: nobody is served half of it.
-        let updates = index.clone();
-        let folder_for_source = folder.clone();
-        let state_for_source = state.clone();
-        let source = tokio::task::spawn_blocking(move || {
-            folder::start(&folder_for_source, &state_for_source, move |events| {
-                updates.blocking_send(Input::Objects(events)).is_ok()
-            })
-        })
-        .await
-        .context("reading the folder was broken off")??;
-        let pages = status::Sources {
-            index: index.clone(),
-            objects: source.pages(),
+        let Parts {
+            source,
+            pages,
+            identity,
+            tls,
+            claim,
+            threads,
+            mut servers,
+        } = match source {
+            Source::Folder {
+                folder,
+                tokens,
+                tls,
+            } => from_folder(&ground, folder, &tokens, &tls).await?,
+            Source::Kubernetes(cluster) => from_cluster(&ground, cluster).await?,
         };
-        // Claims are decided by what the index publishes: it must have taken the objects in.
-        pages
-            .ready()
-            .await
-            .context("the index ended while it took in the objects")?;
-        let (claim, requests) = mpsc::channel(64);
-        let claimed = index.clone();
-        let allocate_thread =
-            allocate::start(&state, claims, inputs_seen, requests, move |claims| {
-                // An error means that we are stopping.
-                let _ = claimed.blocking_send(Input::Claims(claims));
-            })?;
-        let stop = CancellationToken::new();
+        let Ground {
+            keeper,
+            stop,
+            state: _,
+            run: _,
+            health: _,
+        } = ground;
         let shared = serve::Shared {
-            tokens,
-            index: index.clone(),
+            identity,
+            index: pages.index.clone(),
             claim,
             stop: stop.clone(),
             heartbeat,
         };
-        let servers = vec![
-            tokio::spawn(serve::run(listener, tls, Arc::new(shared))),
-            tokio::spawn(status::run(status_listener, pages, stop.clone())),
-        ];
-        info!(%address, folder = %folder.display(), "serving");
-        let threads = vec![index_thread, allocate_thread];
+        servers.push(tokio::spawn(serve::run(listener, tls, Arc::new(shared))));
+        servers.push(tokio::spawn(status::run(
+            status_listener,
+            pages,
+            stop.clone(),
+        )));
+        health.set_ready();
+        info!(%address, "serving");
         Ok(Self {
             address,
             stop,
@@ -163,6 +239,7 @@ impl Controller {
             threads,
             keeper,
             socket,
+            _health: health_server,
             _lock: lock,
         })
     }
@@ -182,6 +259,7 @@ impl Controller {
             threads,
             keeper,
             socket,
+            _health,
             _lock,
         } = self;
         stop.cancel();
@@ -190,8 +268,16 @@ impl Controller {
                 error!(%error, "a server ended badly");
             }
         }
+        match source {
+            Running::Folder(source) => {
+                let ended = tokio::task::spawn_blocking(move || drop(source));
+                if let Err(error) = ended.await {
+                    error!(%error, "stopping was broken off");
+                }
+            }
+            Running::Kubernetes(source) => source.stop().await,
+        }
         let ended = tokio::task::spawn_blocking(move || {
-            drop(source);
             for thread in threads {
                 if thread.join().is_err() {
                     error!("a thread had panicked");
@@ -209,6 +295,127 @@ impl Controller {
     }
 }
 
+/// A running index.
+struct IndexThread {
+    index: mpsc::Sender<Input>,
+    inputs: watch::Receiver<Arc<Inputs>>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// Starts the index thread.
+fn index(ground: &Ground, source: String, claims: allocate::Claims) -> anyhow::Result<IndexThread> {
+    let (inputs, inputs_seen) = watch::channel(Arc::new(Inputs::default()));
+    let (index, inbox) = mpsc::channel(index_task::QUEUE);
+    let start = index_task::Start {
+        run: ground.run.clone(),
+        folder: source,
+        claims,
+        reports: Reports::load(&ground.state, ground.keeper.clone())?,
+        inputs,
+    };
+    let thread = index_task::start(start, inbox)?;
+    ground.health.watch(index.clone());
+    Ok(IndexThread {
+        index,
+        inputs: inputs_seen,
+        thread,
+    })
+}
+
+/// Everything from files.
+async fn from_folder(
+    ground: &Ground,
+    folder: PathBuf,
+    tokens: &Path,
+    tls: &Path,
+) -> anyhow::Result<Parts> {
+    let tokens = tokens::Tokens::open(tokens)?;
+    let (_, tls) = watch::channel(Arc::new(tls::config(tls)?));
+    let claims = allocate::load(&ground.state)?;
+    let IndexThread {
+        index,
+        inputs,
+        thread: index_thread,
+    } = index(ground, folder.display().to_string(), claims.clone())?;
+    // The source hands on the whole folder before this returns: nobody is served half of it.
+    let updates = index.clone();
+    let state = ground.state.clone();
+    let source = tokio::task::spawn_blocking(move || {
+        folder::start(&folder, &state, move |events| {
+            updates.blocking_send(Input::Objects(events)).is_ok()
+        })
+    })
+    .await
+    .context("reading the folder was broken off")??;
+    let pages = status::Sources {
+        index: index.clone(),
+        objects: Pages::Folder(source.pages()),
+    };
+    // Claims are decided by what the index publishes: it must have taken the objects in.
+    pages
+        .ready()
+        .await
+        .context("the index ended while it took in the objects")?;
+    let (claim, requests) = mpsc::channel(64);
+    let allocate_thread =
+        allocate::start(&ground.state, claims, inputs, requests, move |claims| {
+            // An error means that we are stopping.
+            let _ = index.blocking_send(Input::Claims(claims));
+        })?;
+    Ok(Parts {
+        source: Running::Folder(source),
+        pages,
+        identity: Identity::File(tokens),
+        tls,
+        claim,
+        threads: vec![index_thread, allocate_thread],
+        servers: Vec::new(),
+    })
+}
+
+/// Everything from an API server.
+async fn from_cluster(ground: &Ground, cluster: Cluster) -> anyhow::Result<Parts> {
+    let Cluster {
+        kubeconfig,
+        namespace,
+        identity: _,
+        agents,
+    } = cluster;
+    let client = cluster::client(kubeconfig.as_deref()).await?;
+    let tls = cluster::authority::open(&client, &namespace).await?;
+    let IndexThread {
+        index,
+        inputs,
+        thread: index_thread,
+    } = index(
+        ground,
+        "the Kubernetes API".to_owned(),
+        allocate::Claims::new(),
+    )?;
+    let (synced, all_listed) = oneshot::channel();
+    let source = kubernetes::start(&client, index.clone(), synced);
+    all_listed.await.context("the watches ended")?;
+    let pages = status::Sources {
+        index: index.clone(),
+        objects: Pages::Kubernetes(source.pages()),
+    };
+    pages
+        .ready()
+        .await
+        .context("the index ended while it took in the objects")?;
+    let (claim, requests) = mpsc::channel(64);
+    let claims = cluster::claims::run(client.clone(), inputs, requests, index);
+    Ok(Parts {
+        source: Running::Kubernetes(source),
+        pages,
+        identity: Identity::Review(Box::new(Reviewer::new(client, &namespace, &agents))),
+        tls,
+        claim,
+        threads: vec![index_thread],
+        servers: vec![tokio::spawn(claims)],
+    })
+}
+
 /// A name for this run that no other run has.
 fn run() -> anyhow::Result<String> {
     use io::Read;
@@ -220,7 +427,7 @@ fn run() -> anyhow::Result<String> {
 }
 
 /// Takes the state folder for us alone.
-fn lock(state: &std::path::Path) -> anyhow::Result<fs::File> {
+fn lock(state: &Path) -> anyhow::Result<fs::File> {
     let path = state.join("lock");
     let file =
         fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;

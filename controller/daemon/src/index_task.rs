@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use margay_api::convert;
 use margay_api::load::{Key, Object};
 use margay_api::v1::NetworkConfigSpec;
@@ -23,7 +24,7 @@ use tracing::{debug, trace};
 
 use crate::allocate::Claims;
 use crate::clock;
-use crate::network::{self, Inputs};
+use crate::network::{self, Facts, Inputs};
 use crate::sources::ObjectEvent;
 
 mod pages;
@@ -42,8 +43,10 @@ pub const QUEUE: usize = 1_024;
 pub enum Input {
     /// Objects came, changed or went.
     Objects(Vec<ObjectEvent>),
-    /// Blocks were claimed.
+    /// Blocks were claimed: all there are.
     Claims(Claims),
+    /// These blocks have an owner, or none any more.
+    Blocks(Vec<(IpNet, Option<NodeName>)>),
     /// A node reported.
     Report(NodeName, Box<Report>),
     /// Somebody reads a node's stream as long as the answer lives; it changes when the stream does.
@@ -65,6 +68,8 @@ pub enum PageRequest {
     Ipam(oneshot::Sender<IpamPage>),
     /// How far policies are realised.
     Policy(oneshot::Sender<PolicyPage>),
+    /// What is held, by what it is; also a sign of life.
+    Held(oneshot::Sender<BTreeMap<String, u64>>),
     /// Everything that policy depends on, for `margayctl policy explain`.
     World(oneshot::Sender<model::Cluster>),
 }
@@ -169,6 +174,7 @@ impl Task {
                 self.inputs.claims = claims;
                 self.networks_changed(BTreeMap::new());
             }
+            Input::Blocks(blocks) => self.blocks(blocks),
             Input::Report(node, report) => self.report(&node, *report),
             Input::Subscribe(node, answer) => {
                 let entry = self.node(&node);
@@ -184,6 +190,7 @@ impl Task {
                 let _ = answer.send(network::ipam_page(&self.inputs, &self.statuses()));
             }
             Input::Page(PageRequest::Policy(answer)) => drop(answer.send(self.policy_page())),
+            Input::Page(PageRequest::Held(answer)) => drop(answer.send(self.held())),
             Input::Page(PageRequest::World(answer)) => {
                 drop(answer.send(self.index.cluster().clone()));
             }
@@ -238,6 +245,20 @@ impl Task {
         }
     }
 
+    fn blocks(&mut self, blocks: Vec<(IpNet, Option<NodeName>)>) {
+        let claims = &mut self.inputs.claims;
+        let mut changed = false;
+        for (block, owner) in blocks {
+            changed |= match owner {
+                Some(owner) => claims.insert(block, owner.clone()) != Some(owner),
+                None => claims.remove(&block).is_some(),
+            };
+        }
+        if changed {
+            self.networks_changed(BTreeMap::new());
+        }
+    }
+
     fn update(&mut self, events: Vec<Event>) -> Changes {
         let updates = self.index.update(events).into_iter();
         updates
@@ -250,8 +271,10 @@ impl Task {
         let name = key.name.clone();
         match event {
             ObjectEvent::Apply(object) => match object.as_ref() {
-                Object::Node(_) => {
+                Object::Node(node) => {
+                    let facts = Facts::of(node);
                     if let Some(model::Object::Node(name, node)) = convert::object(object) {
+                        self.inputs.facts.insert(name.clone(), facts);
                         self.inputs.nodes.insert(name.clone(), node);
                         self.node(&name);
                     }
@@ -275,7 +298,11 @@ impl Task {
                 | Object::Other { .. } => false,
             },
             ObjectEvent::Delete(_) => match key.kind.as_str() {
-                "Node" => self.inputs.nodes.remove(&NodeName(name)).is_some(),
+                "Node" => {
+                    let name = NodeName(name);
+                    self.inputs.facts.remove(&name);
+                    self.inputs.nodes.remove(&name).is_some()
+                }
                 "IPPool" => self.inputs.pools.remove(&name).is_some(),
                 "BGPPeer" => self.inputs.peers.remove(&name).is_some(),
                 "NetworkConfig" => {

@@ -33,11 +33,19 @@ fn run(args: Args) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-        let controller = Controller::start(args.into()).await?;
-        tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM"),
-            _ = interrupt.recv() => info!("SIGINT"),
-        }
+        let signalled = async {
+            tokio::select! {
+                _ = terminate.recv() => info!("SIGTERM"),
+                _ = interrupt.recv() => info!("SIGINT"),
+            }
+        };
+        let mut signalled = std::pin::pin!(signalled);
+        let controller = tokio::select! {
+            controller = Controller::start(args.into()) => controller?,
+            // Nobody has been served yet.
+            () = &mut signalled => return Ok(()),
+        };
+        signalled.await;
         controller.stop().await;
         Ok(())
     })

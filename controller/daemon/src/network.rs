@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
 use margay_api::convert::{self, Warnings};
-use margay_api::v1::{BgpPeer, IpPool, NetworkConfigSpec};
+use margay_api::v1::{BgpPeer, IpPool, IpamMode, NetworkConfigSpec};
 use margay_ipam::Family;
 use margay_policy::model::{LabelSelector, Labels, Node, NodeName};
 use margay_policy::selector::{Selection, labels_match};
@@ -28,6 +28,72 @@ pub struct Inputs {
     pub config: NetworkConfigSpec,
     /// Claimed blocks and whose they are.
     pub claims: BTreeMap<IpNet, NodeName>,
+    /// What else the `Node` objects say.
+    pub facts: BTreeMap<NodeName, Facts>,
+}
+
+/// What a `Node` object says besides labels and addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// `metadata.uid`; empty if it has none.
+    pub uid: String,
+    /// `spec.podCIDRs` that are such.
+    pub pod_cidrs: Vec<IpNet>,
+    /// The condition `NetworkUnavailable` is set: nobody has said yet that there is a network.
+    pub unavailable: bool,
+}
+
+impl Facts {
+    /// Of an object.
+    pub fn of(node: &k8s_openapi::api::core::v1::Node) -> Self {
+        let spec = node.spec.as_ref();
+        let listed = spec.and_then(|spec| spec.pod_cidrs.as_deref());
+        let single = spec.and_then(|spec| spec.pod_cidr.as_ref());
+        let texts = match listed {
+            Some(listed) if !listed.is_empty() => listed,
+            Some(_) | None => single.map(std::slice::from_ref).unwrap_or_default(),
+        };
+        let conditions = node
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
+        Self {
+            uid: node.metadata.uid.clone().unwrap_or_default(),
+            pod_cidrs: texts
+                .iter()
+                .filter_map(|text| convert::block(text).ok())
+                .collect(),
+            unavailable: conditions.into_iter().any(|condition| {
+                condition.type_ == "NetworkUnavailable" && condition.status != "False"
+            }),
+        }
+    }
+}
+
+/// The `podCIDRs` that a node takes its addresses from; none if it takes them from blocks.
+///
+/// `NetworkConfig` decides; if it does not, blocks are used once there is an `IPPool`.
+pub fn pod_cidrs<'a>(inputs: &'a Inputs, node: &NodeName) -> &'a [IpNet] {
+    let used = match inputs.config.ipam {
+        Some(IpamMode::Blocks) => false,
+        Some(IpamMode::PodCidrs) => true,
+        None => inputs.pools.is_empty(),
+    };
+    let facts = inputs.facts.get(node).filter(|_| used);
+    facts
+        .map(|facts| facts.pod_cidrs.as_slice())
+        .unwrap_or_default()
+}
+
+/// Every block in use and whose it is: claimed ones, and nodes' `podCIDRs` where those are used.
+pub fn blocks(inputs: &Inputs) -> BTreeMap<IpNet, NodeName> {
+    let mut blocks = inputs.claims.clone();
+    for node in inputs.nodes.keys() {
+        for cidr in pod_cidrs(inputs, node) {
+            blocks.insert(*cidr, node.clone());
+        }
+    }
+    blocks
 }
 
 /// An `IPPool` that can be used.
@@ -85,23 +151,53 @@ pub fn pools(inputs: &Inputs) -> Vec<Pool> {
 /// What `name` needs; `None` if there is no such node.
 pub fn network(inputs: &Inputs, name: &NodeName) -> Option<NodeNetwork> {
     let node = inputs.nodes.get(name)?;
-    let pools = pools(inputs).into_iter().map(|pool| message::Pool {
-        cidr: pool.pool.cidr(),
-        nat_outgoing: pool.nat_outgoing,
-        usable: pool.is_usable_by(&node.labels),
-    });
-    let blocks = inputs.claims.iter().filter(|(_, owner)| *owner == name);
+    let own = pod_cidrs(inputs, name);
+    let claimed = inputs.claims.iter().filter(|(_, owner)| *owner == name);
+    let blocks = claimed.map(|(block, _)| *block).chain(own.iter().copied());
     Some(NodeNetwork {
         node: name.clone(),
         addresses: node.addresses.clone(),
-        pools: pools.collect(),
-        blocks: blocks.map(|(block, _)| *block).collect(),
+        pools: node_pools(inputs, node, own),
+        blocks: blocks.collect(),
         bgp: Bgp {
             asn: inputs.config.asn,
             port: inputs.config.bgp_port,
             peers: peers(inputs, name, node),
         },
     })
+}
+
+/// All ranges that pods have addresses of; `own` are the `podCIDRs` that the node uses.
+fn node_pools(inputs: &Inputs, node: &Node, own: &[IpNet]) -> Vec<message::Pool> {
+    let mut all = Vec::new();
+    let mut of_blocks = !inputs.pools.is_empty();
+    for other in inputs.nodes.keys() {
+        let cidrs = pod_cidrs(inputs, other);
+        of_blocks |= cidrs.is_empty();
+        all.extend_from_slice(cidrs);
+    }
+    let pool = |cidr: IpNet, usable| message::Pool {
+        cidr,
+        nat_outgoing: inputs.config.nat_outgoing,
+        usable,
+    };
+    let mut ranges: Vec<message::Pool> = own.iter().map(|cidr| pool(*cidr, true)).collect();
+    // Neighbours merge, so that a node does not hear of each of thousands.
+    let merged = IpNet::aggregate(&all);
+    ranges.extend(
+        merged
+            .into_iter()
+            .filter(|cidr| !own.contains(cidr))
+            .map(|cidr| pool(cidr, false)),
+    );
+    if of_blocks {
+        ranges.extend(pools(inputs).into_iter().map(|pool| message::Pool {
+            cidr: pool.pool.cidr(),
+            nat_outgoing: pool.nat_outgoing,
+            usable: own.is_empty() && pool.is_usable_by(&node.labels),
+        }));
+    }
+    ranges
 }
 
 /// The peers of a node: the other nodes if there is a mesh, and the `BGPPeer`s that select it. One
@@ -176,7 +272,7 @@ fn selects(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
 /// Pools and blocks with their use, for people.
 pub fn ipam_page(inputs: &Inputs, reports: &BTreeMap<NodeName, &NodeStatus>) -> IpamPage {
     let mut page = IpamPage::default();
-    for (block, node) in &inputs.claims {
+    for (block, node) in &blocks(inputs) {
         let used = reports
             .get(node)
             .and_then(|status| status.blocks.get(block));
@@ -190,7 +286,16 @@ pub fn ipam_page(inputs: &Inputs, reports: &BTreeMap<NodeName, &NodeStatus>) -> 
             },
         );
     }
-    for pool in pools(inputs) {
+    let nodes_use_blocks = inputs
+        .nodes
+        .keys()
+        .any(|node| pod_cidrs(inputs, node).is_empty());
+    let pools = if inputs.pools.is_empty() && !inputs.nodes.is_empty() && !nodes_use_blocks {
+        Vec::new()
+    } else {
+        pools(inputs)
+    };
+    for pool in pools {
         let cidr = pool.pool.cidr();
         let inside = page
             .blocks

@@ -27,8 +27,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::allocate::{self, Refused};
+use crate::identity::{Denied, Identity};
 use crate::index_task::Input;
-use crate::tokens::{Denied, Tokens};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -40,9 +40,8 @@ const MAX_REQUEST: usize = 16 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// What all requests share.
-#[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) tokens: Tokens,
+    pub(crate) identity: Identity,
     pub(crate) index: mpsc::Sender<Input>,
     pub(crate) claim: mpsc::Sender<allocate::Request>,
     pub(crate) stop: CancellationToken,
@@ -50,8 +49,13 @@ pub(crate) struct Shared {
 }
 
 /// Serves until told to stop.
-pub(crate) async fn run(listener: TcpListener, tls: rustls::ServerConfig, shared: Arc<Shared>) {
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+///
+/// `tls` is looked at for every connection: certificates are renewed while we run.
+pub(crate) async fn run(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+    shared: Arc<Shared>,
+) {
     let router = axum::Router::new()
         .route("/v1/nodes/{node}/watch", get(watch_node))
         .route("/v1/nodes/{node}/report", put(report))
@@ -67,7 +71,8 @@ pub(crate) async fn run(listener: TcpListener, tls: rustls::ServerConfig, shared
         };
         match accepted {
             Ok((stream, _)) => {
-                let (acceptor, router) = (acceptor.clone(), router.clone());
+                let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
+                let router = router.clone();
                 connections.spawn(serve_connection(
                     stream,
                     acceptor,
@@ -157,12 +162,15 @@ impl FromRequestParts<Arc<Shared>> for Agent {
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.strip_prefix("Bearer "));
-        shared.tokens.check(&node, token).map_err(|denied| {
+        let checked = shared.identity.check(&node, token).await;
+        checked.map_err(|denied| {
             warn!(%node, error = %denied, "a request is refused");
-            match denied {
-                Denied::Missing | Denied::Wrong(_) => refuse(StatusCode::UNAUTHORIZED, denied),
-                Denied::OtherNode { .. } => refuse(StatusCode::FORBIDDEN, denied),
-            }
+            let status = match denied {
+                Denied::Missing | Denied::Wrong(_) | Denied::Invalid(_) => StatusCode::UNAUTHORIZED,
+                Denied::OtherNode { .. } | Denied::NotAgent { .. } => StatusCode::FORBIDDEN,
+                Denied::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            refuse(status, denied)
         })?;
         Ok(Self(node))
     }
@@ -292,8 +300,13 @@ async fn claim_block(
         None => stopping(),
         Some(Ok(block)) => Json(BlockClaimed { block }).into_response(),
         Some(Err(error @ Refused::UnknownNode(_))) => refuse(StatusCode::NOT_FOUND, error),
-        Some(Err(error @ Refused::Claim(_))) => refuse(StatusCode::CONFLICT, error),
+        Some(Err(error @ (Refused::Claim(_) | Refused::PodCidrs(_)))) => {
+            refuse(StatusCode::CONFLICT, error)
+        }
         Some(Err(error @ Refused::Disk { .. })) => refuse(StatusCode::INSUFFICIENT_STORAGE, error),
+        Some(Err(error @ (Refused::Api(_) | Refused::Race))) => {
+            refuse(StatusCode::SERVICE_UNAVAILABLE, error)
+        }
     }
 }
 

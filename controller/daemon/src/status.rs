@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::index_task::{Input, PageRequest};
-use crate::sources::folder;
+use crate::sources::Pages;
 
 /// Opens the socket in place of one that nobody listens on any more.
 ///
@@ -48,7 +48,7 @@ pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
 #[derive(Clone, Debug)]
 pub(crate) struct Sources {
     pub(crate) index: mpsc::Sender<Input>,
-    pub(crate) objects: folder::Pages,
+    pub(crate) objects: Pages,
 }
 
 /// Serves until told to stop.

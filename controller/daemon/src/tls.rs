@@ -1,5 +1,6 @@
 //! The controller's own certificate authority, and its server certificate.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,6 +20,21 @@ use crate::durable::{self, private_folder};
 /// The name that agents verify, whatever the address they dial.
 pub(crate) const SERVER_NAME: &str = "margay-controller";
 
+/// A certificate authority: both parts in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Authority {
+    /// What agents need.
+    pub(crate) certificate: String,
+    /// Its private key.
+    pub(crate) key: String,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authority")
+    }
+}
+
 /// TLS settings with a fresh server certificate, signed by the authority in `folder`, which is made on
 /// the first start: `ca.pem` is what agents need, `ca-key.pem` stays here.
 ///
@@ -27,7 +43,6 @@ pub(crate) const SERVER_NAME: &str = "margay-controller";
 pub(crate) fn config(folder: &Path) -> anyhow::Result<ServerConfig> {
     private_folder(folder)?;
     let key_path = folder.join("ca-key.pem");
-    let params = authority();
     let key = match fs::read_to_string(&key_path) {
         Ok(pem) => KeyPair::from_pem(&pem).with_context(|| {
             format!("{} does not hold a private key in PEM", key_path.display())
@@ -44,14 +59,42 @@ pub(crate) fn config(folder: &Path) -> anyhow::Result<ServerConfig> {
     };
     let ca_path = folder.join("ca.pem");
     if !ca_path.exists() {
-        let certificate = params
+        let certificate = parameters()
             .self_signed(&key)
             .context("cannot sign the authority's certificate")?;
         durable::replace(&ca_path, certificate.pem().as_bytes())
             .with_context(|| format!("cannot write {}", ca_path.display()))?;
     }
-    // Name and key are all that a certificate says of its issuer, so the file need not be read back.
-    let issuer = Issuer::new(params, key);
+    signed_by(key)
+}
+
+/// A new authority.
+///
+/// # Errors
+/// If no key can be made.
+pub(crate) fn authority() -> anyhow::Result<Authority> {
+    let key = KeyPair::generate().context("cannot make a key")?;
+    let certificate = parameters()
+        .self_signed(&key)
+        .context("cannot sign the authority's certificate")?;
+    Ok(Authority {
+        certificate: certificate.pem(),
+        key: key.serialize_pem(),
+    })
+}
+
+/// TLS settings with a fresh server certificate, signed by an authority.
+///
+/// # Errors
+/// If its key is none.
+pub(crate) fn server(authority: &Authority) -> anyhow::Result<ServerConfig> {
+    let key = KeyPair::from_pem(&authority.key).context("the authority's key is none in PEM")?;
+    signed_by(key)
+}
+
+fn signed_by(key: KeyPair) -> anyhow::Result<ServerConfig> {
+    // Name and key are all that a certificate says of its issuer, so it need not be read back.
+    let issuer = Issuer::new(parameters(), key);
     let server_key = KeyPair::generate().context("cannot make a key")?;
     let mut server = CertificateParams::new(vec![SERVER_NAME.to_owned()]).context("server name")?;
     server.distinguished_name = name(SERVER_NAME);
@@ -73,7 +116,7 @@ pub(crate) fn config(folder: &Path) -> anyhow::Result<ServerConfig> {
     Ok(config)
 }
 
-fn authority() -> CertificateParams {
+fn parameters() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = name("margay-controller CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

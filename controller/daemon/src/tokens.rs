@@ -11,6 +11,8 @@ use anyhow::Context;
 use margay_policy::model::NodeName;
 use tracing::{error, info, warn};
 
+use crate::identity::Denied;
+
 /// Lines `NODE TOKEN`; several for a node are all good, `#` begins a comment. The file is read again when
 /// it changes, so a new node needs no restart.
 #[derive(Debug)]
@@ -27,27 +29,6 @@ struct Read {
 
 /// Enough of a file's metadata to see that it changed.
 type Stamp = (Option<SystemTime>, u64, u64);
-
-/// Why a request may not go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Denied {
-    /// No token at all.
-    #[error("no token: send the header `Authorization: Bearer TOKEN` with the node's token")]
-    Missing,
-    /// Not a token of this or any other node.
-    #[error(
-        "the token is not one of node {0}: compare the node's token file with the controller's --tokens"
-    )]
-    Wrong(NodeName),
-    /// Another node's.
-    #[error("the token belongs to node {owner}, which may not speak for node {node}")]
-    OtherNode {
-        /// Whose token it is.
-        owner: NodeName,
-        /// Whose it should be.
-        node: NodeName,
-    },
-}
 
 impl Tokens {
     /// Reads the file.
@@ -69,8 +50,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Denied`], with a sentence.
-    pub(crate) fn check(&self, node: &NodeName, token: Option<&str>) -> Result<(), Denied> {
-        let token = token.ok_or(Denied::Missing)?;
+    pub(crate) fn check(&self, node: &NodeName, token: &str) -> Result<(), Denied> {
         let mut read = self
             .read
             .lock()

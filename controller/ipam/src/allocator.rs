@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::Family;
 use crate::family::{address, range};
 
+/// As many addresses of a block are handed out: a node's IPv6 `podCIDR` is often a /64, and what is
+/// remembered of released addresses must have a bound.
+const LARGEST: u64 = 1 << 16;
+
 /// Who holds addresses: one attachment, written `container id/interface`, also as a JSON string.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -101,13 +105,12 @@ impl Allocator {
     /// Says which blocks the node has now.
     ///
     /// Addresses in use are kept whatever happens: those in a block that is gone lie outside from
-    /// now on, those in a new block lie inside. Blocks of more than 2^32 addresses, which no pool has, are left out.
+    /// now on, those in a new block lie inside. Of a block of more than 65,536 addresses, which no pool has but a
+    /// node's `podCIDRs` may be, only that many are handed out.
     pub fn set_blocks(&mut self, blocks: &BTreeSet<IpNet>) {
         self.blocks.retain(|block, _| blocks.contains(block));
         for block in blocks {
-            if size(*block) <= 1 << 32 {
-                self.blocks.entry(block.trunc()).or_default();
-            }
+            self.blocks.entry(block.trunc()).or_default();
         }
     }
 
@@ -216,7 +219,7 @@ impl Allocator {
         let mut free: u64 = 0;
         for (block, used) in self.usage() {
             if Family::of_net(block) == family {
-                free += size(block) - u64::from(used);
+                free += size(block).saturating_sub(u64::from(used));
             }
         }
         free < spare
@@ -292,10 +295,11 @@ impl Allocator {
     }
 }
 
-/// Addresses in a block, `u64::MAX` if more.
+/// Addresses of a block that are handed out: all, or the first [`LARGEST`].
 fn size(block: IpNet) -> u64 {
     let host_bits = Family::of_net(block).bits() - block.prefix_len();
-    1_u64.checked_shl(u32::from(host_bits)).unwrap_or(u64::MAX)
+    let size = 1_u64.checked_shl(u32::from(host_bits));
+    size.map_or(LARGEST, |size| size.min(LARGEST))
 }
 
 impl Handle {

@@ -1,5 +1,9 @@
 //! The kinds that we read.
 
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+
 use super::Key;
 use crate::v1;
 
@@ -80,5 +84,24 @@ pub(super) fn key(api_version: &str, kind: String, namespace: String, name: Stri
             namespace,
             name,
         },
+    }
+}
+
+/// The document as an API server would complete it: a `NetworkConfig` without `spec` has all defaults.
+pub(super) fn defaulted(raw: &Value) -> Cow<'_, Value> {
+    let text = |field: &str| raw.get(field).and_then(Value::as_str);
+    let ours = text("apiVersion") == Some(v1::API_VERSION) && text("kind") == Some("NetworkConfig");
+    match raw {
+        Value::Object(fields) if ours && fields.get("spec").is_none_or(Value::is_null) => {
+            let mut fields = fields.clone();
+            fields.insert("spec".to_owned(), json!({}));
+            Cow::Owned(Value::Object(fields))
+        }
+        Value::Object(_)
+        | Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_) => Cow::Borrowed(raw),
     }
 }

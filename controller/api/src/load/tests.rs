@@ -180,7 +180,8 @@ fn our_own_kinds_have_defaults_and_limits() {
             asn: 64512,
             node_mesh: true,
             bgp_port: 179,
-            hold_time: 90
+            hold_time: 90,
+            ..v1::NetworkConfigSpec::default()
         }
     );
     assert!(

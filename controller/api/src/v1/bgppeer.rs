@@ -2,32 +2,41 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A router that nodes speak BGP with. Cluster-scoped.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BgpPeer {
-    /// Name and labels.
-    pub metadata: ObjectMeta,
-    /// The settings.
-    pub spec: BgpPeerSpec,
-}
+use super::schema;
 
-/// Settings of a [`BgpPeer`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Settings.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "margay.io",
+    version = "v1alpha1",
+    kind = "BGPPeer",
+    root = "BgpPeer",
+    plural = "bgppeers",
+    category = "margay",
+    doc = "A router that nodes speak BGP with.",
+    derive = "PartialEq"
+)]
 #[serde(rename_all = "camelCase")]
 pub struct BgpPeerSpec {
-    /// Its address.
+    /// The router's address.
+    #[schemars(schema_with = "schema::router_address")]
     pub peer_address: IpAddr,
-    /// Its AS number, 1–4294967295; equal to ours for iBGP.
+    /// Its AS number, 1 to 4294967295; equal to ours for iBGP.
     #[serde(rename = "peerASN")]
+    #[schemars(schema_with = "schema::asn")]
     pub peer_asn: u32,
     /// Its port.
     #[serde(default = "default_port")]
+    #[schemars(schema_with = "schema::port")]
     pub port: u16,
     /// The nodes that speak with it; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
 }
 

@@ -1,27 +1,53 @@
 //! `IPPool`: a range that pods get their addresses from.
 
 use ipnet::IpNet;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::CustomResource;
 use margay_ipam::pool::Pool;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A range that pods get their addresses from. Cluster-scoped.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct IpPool {
-    /// Name and labels.
-    pub metadata: ObjectMeta,
-    /// The settings.
-    pub spec: IpPoolSpec,
-}
+use super::schema;
 
-/// Settings of an [`IpPool`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Settings.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "margay.io",
+    version = "v1alpha1",
+    kind = "IPPool",
+    root = "IpPool",
+    plural = "ippools",
+    shortname = "pool",
+    category = "margay",
+    doc = "A range that pods get their addresses from, cut into blocks that nodes claim.",
+    derive = "PartialEq"
+)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "self.cidr == oldSelf.cidr",
+        "message": "cidr cannot be changed, pods have addresses of it: make another IPPool with the new range and set disabled: true here",
+    },
+    {
+        "rule": "!isCIDR(self.cidr) || !has(self.blockSize) || self.blockSize >= cidr(self.cidr).prefixLength()",
+        "messageExpression": "'blockSize: the blocks are larger than the pool ' + self.cidr + ': use its length or more'",
+    },
+    {
+        "rule": "!isCIDR(self.cidr) || !has(self.blockSize) || (cidr(self.cidr).ip().family() == 4 ? self.blockSize >= 20 && self.blockSize <= 32 : self.blockSize >= 116 && self.blockSize <= 128)",
+        "messageExpression": "'blockSize: such blocks are not possible in ' + self.cidr + ': use ' + (cidr(self.cidr).ip().family() == 4 ? '20 to 32' : '116 to 128')",
+    },
+    {
+        "rule": "!isCIDR(self.cidr) || has(self.blockSize) || cidr(self.cidr).prefixLength() <= (cidr(self.cidr).ip().family() == 4 ? 26 : 122)",
+        "messageExpression": "'blockSize: the usual blocks of ' + (cidr(self.cidr).ip().family() == 4 ? '/26' : '/122') + ' are larger than the pool ' + self.cidr + ': set blockSize to its length or more'",
+    },
+]))]
 pub struct IpPoolSpec {
-    /// The range.
+    /// The range, in CIDR notation.
+    #[schemars(schema_with = "schema::cidr")]
     pub cidr: IpNet,
-    /// Prefix length of the blocks that nodes claim; absent: 26 for IPv4, 122 for IPv6.
+    /// Prefix length of the blocks that nodes claim: 20 to 32, or 116 to 128 for IPv6; absent: 26 and 122.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::block_size")]
     pub block_size: Option<u8>,
     /// Masquerade what the pool's pods send out of all pools.
     #[serde(default)]
@@ -31,6 +57,7 @@ pub struct IpPoolSpec {
     pub disabled: bool,
     /// The nodes that may take blocks; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
 }
 

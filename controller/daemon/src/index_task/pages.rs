@@ -11,6 +11,7 @@ use margay_sync::status::{
 
 use super::{Node, Task};
 use crate::clock;
+use crate::network;
 
 impl Task {
     /// All but what only the source knows.
@@ -41,7 +42,7 @@ impl Task {
     }
 
     /// How much is held of what grows with the cluster.
-    fn held(&self) -> BTreeMap<String, u64> {
+    pub(super) fn held(&self) -> BTreeMap<String, u64> {
         let Sizes {
             pods,
             policies,
@@ -92,11 +93,13 @@ impl Task {
             },
         };
         let object = self.inputs.nodes.get(name);
-        let blocks = self
+        let claimed = self
             .inputs
             .claims
             .iter()
-            .filter(|(_, owner)| *owner == name);
+            .filter(|(_, owner)| *owner == name)
+            .map(|(block, _)| block);
+        let blocks = claimed.chain(network::pod_cidrs(&self.inputs, name));
         NodeView {
             object: object.is_some(),
             stream,
@@ -104,7 +107,7 @@ impl Task {
             addresses: object
                 .map(|node| node.addresses.clone())
                 .unwrap_or_default(),
-            blocks: blocks.map(|(block, _)| *block).collect(),
+            blocks: blocks.copied().collect(),
             report: node.report.as_ref().map(|(status, _)| status.clone()),
             report_age_seconds: node
                 .report

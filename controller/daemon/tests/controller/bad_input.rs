@@ -41,17 +41,17 @@ async fn a_server_of_another_authority_or_name_is_not_believed() {
     let other = World::start().await;
     let connect = || async { TcpStream::connect(world.address()).await.unwrap() };
     assert!(
-        tls(&world.settings.tls, connect().await, "margay-controller")
+        tls(&world.path("tls"), connect().await, "margay-controller")
             .await
             .is_ok()
     );
     assert!(
-        tls(&world.settings.tls, connect().await, "localhost")
+        tls(&world.path("tls"), connect().await, "localhost")
             .await
             .is_err()
     );
     assert!(
-        tls(&other.settings.tls, connect().await, "margay-controller")
+        tls(&other.path("tls"), connect().await, "margay-controller")
             .await
             .is_err()
     );
@@ -108,7 +108,7 @@ async fn garbage_requests_are_refused_and_everybody_else_goes_on() {
     // The answer is an alert or a reset: either way the connection ends.
     let _ = within(raw.read_to_end(&mut rest)).await;
     let raw = TcpStream::connect(world.address()).await.unwrap();
-    let mut encrypted = tls(&world.settings.tls, raw, "margay-controller")
+    let mut encrypted = tls(&world.path("tls"), raw, "margay-controller")
         .await
         .unwrap();
     encrypted.write_all(&[0xff; 4096]).await.unwrap();

@@ -11,7 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use margay_controller::controller::{Controller, Settings};
+use margay_controller::controller::{Controller, Settings, Source};
 use margay_policy::model::NodeName;
 use margay_sync::frame::{Decoder, MAX_LINE};
 use margay_sync::message::{Change, Message, NodeState, Refusal, Revision};
@@ -50,12 +50,15 @@ impl World {
         )
         .unwrap();
         let settings = Settings {
-            folder: path("world"),
+            source: Source::Folder {
+                folder: path("world"),
+                tokens: path("tokens"),
+                tls: path("tls"),
+            },
             state: path("state"),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            tokens: path("tokens"),
             socket: path("socket"),
-            tls: path("tls"),
+            health: None,
             // Longer than any test: who wants signs of life says so.
             heartbeat: Duration::from_hours(1),
         };
@@ -97,11 +100,11 @@ impl World {
     pub(crate) fn write(&self, name: &str, text: &str) {
         let beside = self.path("being-written");
         fs::write(&beside, text).unwrap();
-        fs::rename(beside, self.settings.folder.join(name)).unwrap();
+        fs::rename(beside, self.path("world").join(name)).unwrap();
     }
 
     pub(crate) fn remove(&self, name: &str) {
-        fs::remove_file(self.settings.folder.join(name)).unwrap();
+        fs::remove_file(self.path("world").join(name)).unwrap();
     }
 
     /// A connection as felix makes it, for the requests of one node.
@@ -162,7 +165,7 @@ pub(crate) struct Agent {
 impl Agent {
     async fn connect(world: &World, node: &str, token: &str, window: Option<u32>) -> Self {
         let stream = TcpStream::connect(world.address()).await.unwrap();
-        let stream = tls(&world.settings.tls, stream, "margay-controller")
+        let stream = tls(&world.path("tls"), stream, "margay-controller")
             .await
             .unwrap();
         let mut builder = http2::Builder::new(TokioExecutor::new());

@@ -59,12 +59,12 @@ fn program(world: &World, extra: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_margay-controller"));
     let settings = &world.settings;
     let own = [
-        ("--folder", settings.folder.display().to_string()),
+        ("--folder", world.path("world").display().to_string()),
         ("--state", settings.state.display().to_string()),
         ("--listen", settings.listen.to_string()),
-        ("--tokens", settings.tokens.display().to_string()),
+        ("--tokens", world.path("tokens").display().to_string()),
         ("--socket", settings.socket.display().to_string()),
-        ("--tls", settings.tls.display().to_string()),
+        ("--tls", world.path("tls").display().to_string()),
     ];
     for (name, value) in own {
         if extra.first() != Some(&name) {

@@ -1,0 +1,109 @@
+//! Block claims as `IPBlock` objects: to create the one that a range is named by is the claim.
+//!
+//! Any replica may claim, because two cannot create one object; so an agent gets its block from the replica that
+//! it is connected to, also while no replica leads.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use margay_api::v1::IpBlock;
+use margay_api::v1::ipblock::name_of;
+use margay_policy::model::NodeName;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{ANSWER, FIELD_MANAGER};
+use crate::allocate::{Claims, Refused, Request, choose};
+use crate::index_task::Input;
+use crate::network::Inputs;
+
+/// How often to try another block when one turns out to be taken.
+const TRIES: usize = 16;
+
+/// Serves requests until there are no more.
+pub(crate) async fn run(
+    client: Client,
+    inputs: watch::Receiver<Arc<Inputs>>,
+    mut requests: mpsc::Receiver<Request>,
+    index: mpsc::Sender<Input>,
+) {
+    let claimer = Claimer {
+        api: Api::all(client),
+        inputs,
+        index,
+    };
+    while let Some(Request {
+        node,
+        family,
+        answer,
+    }) = requests.recv().await
+    {
+        let result = claimer.claim(&node, family).await;
+        match &result {
+            Ok(block) => info!(%node, %block, "a block is claimed"),
+            Err(error) => warn!(%node, %error, "no block for a node"),
+        }
+        // Who does not wait any more finds the block in its network.
+        let _ = answer.send(result);
+    }
+}
+
+struct Claimer {
+    api: Api<IpBlock>,
+    inputs: watch::Receiver<Arc<Inputs>>,
+    index: mpsc::Sender<Input>,
+}
+
+impl Claimer {
+    async fn claim(&self, node: &NodeName, family: margay_ipam::Family) -> Result<IpNet, Refused> {
+        // What others turned out to have, before the watch tells.
+        let mut taken = Claims::new();
+        for _ in 0..TRIES {
+            let inputs = Arc::clone(&self.inputs.borrow());
+            let mut claims = inputs.claims.clone();
+            claims.extend(taken.clone());
+            let block = choose(&inputs, &claims, node, family)?;
+            let owner = self.create(block, node).await?;
+            // Told at once: the next request must not choose it again.
+            let told = Input::Blocks(vec![(block, Some(owner.clone()))]);
+            if self.index.send(told).await.is_err() {
+                return Err(Refused::Api("the controller is stopping".to_owned()));
+            }
+            if owner == *node {
+                return Ok(block);
+            }
+            taken.insert(block, owner);
+        }
+        Err(Refused::Race)
+    }
+
+    /// Creates the object, or says who did.
+    async fn create(&self, block: IpNet, node: &NodeName) -> Result<NodeName, Refused> {
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let object = IpBlock::claim(block, &node.0);
+        match answer(self.api.create(&parameters, &object)).await {
+            Ok(_) => Ok(node.clone()),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let object = answer(self.api.get(&name_of(block))).await;
+                object
+                    .map(|object| NodeName(object.spec.node))
+                    .map_err(|error| Refused::Api(error.to_string()))
+            }
+            Err(error) => Err(Refused::Api(error.to_string())),
+        }
+    }
+}
+
+/// An answer of the API server, in time.
+async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    timeout(ANSWER, request).await.unwrap_or_else(|_| {
+        let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time");
+        Err(kube::Error::Service(late.into()))
+    })
+}

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cni::attach::Attacher;
 use crate::cni::forget::Forgetter;
+use crate::cni::unlink::Unlinker;
 use crate::core::{Core, Input, Known, nat};
 use crate::health::{Metrics, What};
 use crate::host::{Host, Order, Repair};
@@ -212,6 +213,7 @@ async fn serve(args: &Args, served: Served) -> anyhow::Result<()> {
         view,
         locks: Locks::default(),
         forgetter: Forgetter::start()?,
+        unlinker: Unlinker::start()?,
         clean: Mutex::default(),
     });
     let cni_socket = args.run.join("cni.sock");

@@ -22,6 +22,7 @@ pub(crate) mod configuration;
 pub(crate) mod forget;
 mod receive;
 mod sandbox;
+pub(crate) mod unlink;
 
 /// Calls that are worked on at once; more wait to be accepted.
 const AT_ONCE: usize = 256;

@@ -11,6 +11,7 @@ mod cni;
 mod control;
 mod core;
 mod disk;
+mod gather;
 mod health;
 mod host;
 mod journal;

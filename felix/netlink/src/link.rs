@@ -220,6 +220,35 @@ impl Batch {
             &[Errno::ENODEV],
         );
     }
+
+    /// Deletes links; the other ends of veths go with them. One that is not there counts as deleted.
+    ///
+    /// Deleting a link waits for whoever may still use it, tens of milliseconds. Those of a group go at once and wait together,
+    /// so several are put into a group first (`IFLA_GROUP`), which nobody else should use; 0 is every link's and not allowed.
+    pub fn delete_links(&mut self, links: &[LinkRef], group: u32) {
+        if let [link] = links {
+            self.delete_link(link);
+            return;
+        }
+        for link in links {
+            let mut message = link.message();
+            message.attributes.push(LinkAttribute::Group(group));
+            self.push(
+                RouteNetlinkMessage::SetLink(message),
+                0,
+                Doing::DeleteLink(link.to_string()),
+                &[Errno::ENODEV],
+            );
+        }
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Group(group));
+        self.push(
+            RouteNetlinkMessage::DelLink(message),
+            0,
+            Doing::DeleteLink(format!("group {group}")),
+            &[Errno::ENODEV],
+        );
+    }
 }
 
 impl Connection {

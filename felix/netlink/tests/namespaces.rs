@@ -56,6 +56,38 @@ fn address(text: &str) -> IpAddr {
 }
 
 #[test]
+fn links_that_go_together_are_gone_and_others_stay() {
+    in_namespaces(|mut host, _pod, namespace| {
+        let names = ["mgy1", "mgy2", "mgy3"];
+        for (number, name) in names.into_iter().enumerate() {
+            let inside = format!("eth{number}");
+            let mut batch = Batch::new();
+            batch.create_veth(&Veth {
+                peer_name: &inside,
+                ..veth(name, &namespace)
+            });
+            host.run(batch).unwrap();
+        }
+        let going = ["mgy1", "mgy3", "mgy9"].map(|name| LinkRef::Name(name.to_owned()));
+        // The second time there is none of them any more.
+        for _ in 0..2 {
+            let mut batch = Batch::new();
+            batch.delete_links(&going, 7);
+            assert!(host.run_each(batch).unwrap().is_empty());
+            let left = host.links().unwrap();
+            let left: Vec<_> = left.iter().filter(|link| !link.loopback).collect();
+            assert_eq!(left.len(), 1, "{left:?}");
+            assert_eq!(left[0].name, "mgy2");
+        }
+        let mut alone = Batch::new();
+        alone.delete_links(&going[..1], 7);
+        alone.delete_links(&[LinkRef::Name("mgy2".to_owned())], 7);
+        assert!(host.run_each(alone).unwrap().is_empty());
+        assert!(host.links().unwrap().iter().all(|link| link.loopback));
+    });
+}
+
+#[test]
 fn a_pair_of_links_is_made_across_namespaces_and_deleted() {
     in_namespaces(|mut host, mut pod, namespace| {
         let name = LinkRef::Name("mgy0123456789a".to_owned());

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use margay_sync::message::NodeNetwork;
 
 use super::*;

@@ -9,12 +9,13 @@ use margay_cni::error::Code;
 use margay_cni::request::{Attachment, Pod};
 use margay_cni::wire::Tombstone;
 use margay_cni::{Attached, Refusal};
-use margay_netlink::{Batch, Connection, LinkRef};
+use margay_netlink::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::forget::{Forgetter, Forgetting};
 use super::receive::Descriptors;
 use super::sandbox;
+use super::unlink::Unlinker;
 use crate::core::{Admitted, Input, Realised};
 use crate::host::{Host, Order};
 use crate::journal::{Journal, Record};
@@ -34,6 +35,7 @@ pub(crate) struct Attacher {
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) locks: Locks,
     pub(crate) forgetter: Forgetter,
+    pub(crate) unlinker: Unlinker,
     /// Own blocks of which the kernel remembers no connections but those of attached pods.
     pub(crate) clean: Mutex<BTreeSet<IpNet>>,
 }
@@ -94,22 +96,12 @@ impl Attacher {
         realised: Realised,
         descriptors: Descriptors,
     ) -> Result<u32, Refusal> {
-        match realised.blocking_recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                return Err(Refusal::new(
-                    Code::TryAgainLater,
-                    "the kernel does not take the pod's rules, so it is not connected; try again later",
-                )
-                .with(error.to_string()));
-            }
-            Err(_) => return Err(ending()),
-        }
-        let forgetting = self.forget_strangers(record).map_err(remembered)?;
         // The disk and the kernel are slow in different ways.
         let (written, wired) = std::thread::scope(|scope| {
             let written = scope.spawn(|| self.journal.write(record));
-            let wired = self.wire(record, descriptors, forgetting);
+            let wired = in_force(realised)
+                .and_then(|()| self.forget_strangers(record).map_err(remembered))
+                .and_then(|forgetting| self.wire(record, descriptors, forgetting));
             (written.join(), wired)
         });
         let mtu = wired?;
@@ -201,7 +193,8 @@ impl Attacher {
         let forgetting = record
             .as_ref()
             .map(|record| self.forgetter.forget(record.addresses.clone()));
-        delete_link(link);
+        // It tells itself what went wrong.
+        let _ = self.unlinker.unlink(link).wait();
         if let Some(Err(error)) = forgetting.map(Forgetting::wait) {
             tracing::warn!(%error, "connections of a pod that is gone stay");
         }
@@ -282,6 +275,19 @@ impl Attacher {
     }
 }
 
+/// Waits until the kernel has a pod's rules.
+fn in_force(realised: Realised) -> Result<(), Refusal> {
+    match realised.blocking_recv() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Refusal::new(
+            Code::TryAgainLater,
+            "the kernel does not take the pod's rules, so it is not connected; try again later",
+        )
+        .with(error.to_string())),
+        Err(_) => Err(ending()),
+    }
+}
+
 fn name(attachment: &Attachment) -> String {
     format!("{}/{}", attachment.container, attachment.interface)
 }
@@ -312,16 +318,4 @@ fn remembered(error: margay_nftnl::Error) -> Refusal {
 
 fn network(error: margay_netlink::Error) -> Refusal {
     Refusal::new(Code::Io, "the pod's link cannot be set up").with(error.to_string())
-}
-
-/// By a connection of its own: deleting links waits in the kernel, and those of one socket wait for each other.
-fn delete_link(name: String) {
-    let deleted = Connection::open().and_then(|mut connection| {
-        let mut batch = Batch::new();
-        batch.delete_link(&LinkRef::Name(name));
-        connection.run(batch)
-    });
-    if let Err(error) = deleted {
-        tracing::error!(%error, "a pod's link stays");
-    }
 }

@@ -25,9 +25,15 @@ pub(crate) fn put(path: &Path, socket: &Path, state: &Path) -> anyhow::Result<()
     }
     for other in others(path) {
         if other.as_str() < file_name(path) {
-            tracing::warn!(other, "another network configuration comes before ours: the runtime uses that one; remove it");
+            tracing::warn!(
+                other,
+                "another network configuration comes before ours: the runtime uses that one; remove it"
+            );
         } else {
-            tracing::info!(other, "another network configuration lies beside ours; ours is used");
+            tracing::info!(
+                other,
+                "another network configuration lies beside ours; ours is used"
+            );
         }
     }
     Ok(())

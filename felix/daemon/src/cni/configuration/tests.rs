@@ -34,7 +34,13 @@ fn a_configuration_that_is_as_it_should_be_is_left_alone() {
 #[test]
 fn other_configurations_are_those_that_a_runtime_would_read() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["10-margay.conflist", "05-other.conf", "99-loopback.json", "README", ".10-margay.conflist.new"] {
+    for name in [
+        "10-margay.conflist",
+        "05-other.conf",
+        "99-loopback.json",
+        "README",
+        ".10-margay.conflist.new",
+    ] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }
     assert_eq!(

@@ -25,7 +25,7 @@ const TOGETHER: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Arc<TcpStream>,
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<Arc<[u8]>>,
     /// Octets of the first that waits which the kernel has.
     taken: usize,
     /// Whether anything was ever sent.
@@ -109,7 +109,7 @@ impl Connection {
     }
 
     /// Puts octets behind what waits.
-    pub(crate) fn send(&mut self, octets: Vec<u8>) {
+    pub(crate) fn send(&mut self, octets: Arc<[u8]>) {
         self.spoke = true;
         self.waiting.push_back(octets);
     }

@@ -172,6 +172,7 @@ fn peer_page(peer: &PeerStatus) -> PeerPage {
         hold_time,
         local_address,
         bgp_id,
+        ..
     } = peer.clone();
     PeerPage {
         address,

@@ -5,8 +5,9 @@
 //! of them talk on one virtual clock in a test, and for real under the driver in `margay-bgpd`.
 #![forbid(unsafe_code)]
 
+pub mod bfd;
 pub mod filter;
-pub mod rib;
+
 pub mod route;
 pub mod session;
 pub mod settings;
@@ -15,12 +16,14 @@ pub mod status;
 pub mod types;
 pub mod wire;
 
-mod interner;
+mod export;
 mod jitter;
+mod rib;
 
 pub use filter::Filter;
+pub use rib::{Refusal, Step};
 pub use route::RouteChange;
 pub use settings::{Dial, Export, HoldTime, NextHops, PeerSettings, Settings, Switch};
-pub use speaker::{Action, ConnectionId, Event, Speaker};
-pub use status::PeerStatus;
+pub use speaker::{Action, ConnectionId, Destination, Event, PathView, Speaker};
+pub use status::{PeerStatus, Traffic};
 pub use types::{Asn, BgpId, Family, PeerName, State};

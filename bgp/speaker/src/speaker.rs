@@ -7,28 +7,36 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::interner::Interner;
+use crate::export::Group;
 use crate::jitter::Jitter;
-use crate::rib::{LocRib, Selection};
+use crate::rib::{LocRib, SourceId};
 use crate::route::RouteChange;
 use crate::session::{self, Down, Failure};
-use crate::settings::{PeerSettings, Settings};
-use crate::status::PeerStatus;
+use crate::settings::Settings;
 use crate::types::{PeerName, State};
+use crate::wire::RESTART_TIME;
 use crate::wire::notification::Cease;
-use crate::wire::{PathAttrs, RESTART_TIME};
 
 mod configure;
+mod flush;
 mod input;
+mod originate;
+mod owner;
 mod peer;
-mod table;
+mod recent;
+mod refresh;
+mod restart;
+mod routes;
+mod sessions;
+mod status;
+mod view;
 
 pub use crate::session::ConnectionId;
+pub use view::{Destination, PathView};
 
+use owner::Owner;
 use peer::Peer;
-
-/// Above so many octets that the kernel has not taken, changes are collected instead of sent.
-const BUSY: usize = 64 * 1024;
+use recent::Recent;
 
 /// What a driver saw, or an owner wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +75,8 @@ pub enum Event<'a> {
         /// They need not be whole messages.
         octets: &'a [u8],
     },
+    /// BFD says that a peer cannot be reached (RFC 5882 §4.2): its session ends with Cease 10.
+    BfdDown(&'a PeerName),
     /// The kernel took octets of [`Action::Send`].
     Sent {
         /// Where.
@@ -92,8 +102,8 @@ pub enum Action {
     Send {
         /// Where.
         connection: ConnectionId,
-        /// Whole messages.
-        octets: Vec<u8>,
+        /// Whole messages; peers that are told the same share them.
+        octets: Arc<[u8]>,
     },
     /// Close when everything is sent, or give the dial up. No event is expected any more.
     Close {
@@ -142,12 +152,18 @@ pub struct Speaker {
     peers: BTreeMap<PeerName, Peer>,
     streams: BTreeMap<ConnectionId, Stream>,
     rib: LocRib,
-    own_attrs: Arc<PathAttrs>,
+    /// Peers that are told the same; a place is used again when its last member has left.
+    groups: Vec<Option<Group>>,
+    owner: Owner,
+    recent: Recent,
+    /// Room for the key of [`Recent`].
+    key: Vec<u8>,
+    /// Numbers in the table that nobody uses any more; free once all changes are told.
+    retired: Vec<SourceId>,
     /// What of the settings' prefixes is in the table.
-    announced: BTreeSet<IpNet>,
+    announced: BTreeMap<IpNet, originate::Origination>,
     /// Own addresses, of the settings and of established sessions.
     own_addresses: BTreeSet<IpAddr>,
-    interner: Interner,
     jitter: Jitter,
     /// Until then we count as restarted (RFC 4724 §4.1).
     fresh_until: Instant,
@@ -158,20 +174,20 @@ pub struct Speaker {
 impl Speaker {
     /// A speaker with these settings; `seed` makes its timers differ from others'.
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
+        let mut jitter = Jitter::new(seed);
         let mut speaker = Self {
-            settings: Settings {
-                peers: BTreeMap::new(),
-                announce: BTreeSet::new(),
-                ..settings.clone()
-            },
+            settings: Settings::new(settings.asn, settings.bgp_id),
             peers: BTreeMap::new(),
             streams: BTreeMap::new(),
-            rib: LocRib::default(),
-            own_attrs: Arc::default(),
-            announced: BTreeSet::new(),
+            rib: LocRib::new(jitter.next()),
+            groups: Vec::new(),
+            owner: Owner::default(),
+            recent: Recent::default(),
+            key: Vec::new(),
+            retired: Vec::new(),
+            announced: BTreeMap::new(),
             own_addresses: BTreeSet::new(),
-            interner: Interner::default(),
-            jitter: Jitter::new(seed),
+            jitter,
             fresh_until: now + Duration::from_secs(RESTART_TIME.into()),
             dials: 0,
             actions: VecDeque::new(),
@@ -202,8 +218,9 @@ impl Speaker {
         for name in due {
             if let Some(peer) = self.peers.get_mut(&name) {
                 peer.session.handle_timeout(now);
-                let void = peer.stale_expired(now);
-                self.void(&name, void);
+                if peer.restart.poll_timeout().is_some_and(|at| at <= now) {
+                    self.stale_expired(&name, now);
+                }
             }
             self.follow(&name, now);
         }
@@ -216,7 +233,7 @@ impl Speaker {
             Event::Settings(settings) => self.set_settings(settings, now),
             Event::Announce(prefixes) => {
                 self.settings.announce = prefixes;
-                self.announce();
+                self.originate();
             }
             Event::Accepted {
                 connection,
@@ -232,7 +249,13 @@ impl Speaker {
                 self.tell(connection, event, now);
                 self.streams.remove(&connection);
             }
-            Event::Received { connection, octets } => self.received(connection, octets, now),
+            Event::Received { connection, octets } => self.take_in(connection, octets, now),
+            Event::BfdDown(name) => {
+                if let Some(peer) = self.peers.get_mut(name) {
+                    peer.session.handle_event(session::Event::BfdDown, now);
+                }
+                self.follow(name, now);
+            }
             Event::Sent { connection, octets } => {
                 self.tell(connection, session::Event::Sent(connection, octets), now);
             }
@@ -245,145 +268,7 @@ impl Speaker {
         for name in self.peers.keys().cloned().collect::<Vec<_>>() {
             self.stop(&name, Cease::AdministrativeShutdown, Down::Stopped, now);
         }
-    }
-
-    /// How the sessions are.
-    pub fn status(&self) -> BTreeMap<PeerName, PeerStatus> {
-        self.peers
-            .iter()
-            .map(|(name, peer)| (name.clone(), peer.status()))
-            .collect()
-    }
-
-    /// The table.
-    pub fn rib(&self) -> &LocRib {
-        &self.rib
-    }
-
-    /// Takes routes of a peer out of the table.
-    fn void(&mut self, name: &PeerName, prefixes: BTreeSet<IpNet>) {
-        for prefix in prefixes {
-            let selection = self.rib.remove(&prefix, Some(name));
-            self.selected(prefix, &selection);
-        }
-    }
-
-    /// Passes a change of the selection on: to the owner of the routes, and to the peers.
-    fn selected(&mut self, prefix: IpNet, selection: &Selection) {
-        if let Some(change) = selection.route_change(prefix) {
-            self.actions.push_back(Action::Route(change));
-        }
-        if selection.best_changed() {
-            for peer in self.peers.values_mut() {
-                peer.touch(prefix);
-            }
-        }
-    }
-
-    /// Does what a session wants.
-    fn follow(&mut self, name: &PeerName, now: Instant) {
-        while let Some(peer) = self.peers.get_mut(name) {
-            let Some(action) = peer.session.poll_action() else {
-                break;
-            };
-            match action {
-                session::Action::Dial => {
-                    let connection = ConnectionId::Dialled(self.dials);
-                    self.dials += 1;
-                    peer.session.dialling(connection, now);
-                    let PeerSettings {
-                        address,
-                        port,
-                        source,
-                        ..
-                    } = peer.settings;
-                    let stream = Stream {
-                        peer: name.clone(),
-                        partial: Vec::new(),
-                    };
-                    self.streams.insert(connection, stream);
-                    self.actions.push_back(Action::Connect {
-                        connection,
-                        to: SocketAddr::new(address, port),
-                        source,
-                    });
-                }
-                session::Action::Send(connection, octets) => {
-                    self.actions.push_back(Action::Send { connection, octets });
-                }
-                session::Action::Close(connection) => {
-                    self.streams.remove(&connection);
-                    self.actions.push_back(Action::Close { connection });
-                }
-                session::Action::Up(_) => {
-                    let void = peer.up(&self.rib, now);
-                    self.void(name, void);
-                    self.refresh_addresses();
-                }
-                session::Action::Down(ending) => {
-                    let void = peer.down(ending, self.rib.told_by(name), now);
-                    self.void(name, void);
-                    self.refresh_addresses();
-                }
-            }
-        }
-        self.note_state(name);
-    }
-
-    fn note_state(&mut self, name: &PeerName) {
-        let Some(peer) = self.peers.get_mut(name) else {
-            return;
-        };
-        let to = peer.session.state();
-        let from = std::mem::replace(&mut peer.noted, to);
-        if from != to {
-            let reason = (to != State::Established).then(|| peer.session.reason());
-            self.actions.push_back(Action::StateChanged {
-                peer: name.clone(),
-                from,
-                to,
-                reason,
-            });
-        }
-    }
-
-    /// Finds out anew which addresses are ours and which stand as next hops.
-    fn refresh_addresses(&mut self) {
-        let configured = [
-            self.settings.next_hops.v4.map(IpAddr::V4),
-            self.settings.next_hops.v6.map(IpAddr::V6),
-        ];
-        let sessions = self.peers.values();
-        let local: BTreeSet<IpAddr> = sessions
-            .filter_map(|peer| peer.session.established().map(|(.., local)| local))
-            .collect();
-        for peer in self.peers.values_mut() {
-            peer.set_next_hops(self.settings.next_hops, &local, &self.rib);
-        }
-        self.own_addresses = local
-            .into_iter()
-            .chain(configured.into_iter().flatten())
-            .collect();
-    }
-
-    /// Tells peers what there is to tell, unless their connection is busy.
-    fn flush(&mut self, now: Instant) {
-        let asn = self.settings.asn;
-        let mut spoke = Vec::new();
-        for (name, peer) in &mut self.peers {
-            let Some(exporter) = peer.exporter(asn) else {
-                continue;
-            };
-            while peer.session.unsent() < BUSY
-                && let Some(message) = peer.out.next_message(&self.rib, &exporter)
-            {
-                peer.session.send_update(message, now);
-            }
-            spoke.push(name.clone());
-        }
-        for name in spoke {
-            self.follow(&name, now);
-        }
+        self.flush(now);
     }
 }
 

@@ -1,6 +1,6 @@
 //! How sessions are, in words for people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -38,4 +38,35 @@ pub struct PeerStatus {
     pub local_address: Option<IpAddr>,
     /// The peer's identifier.
     pub bgp_id: Option<BgpId>,
+    /// The range that the peer came from, if it is not configured by itself.
+    pub range: Option<String>,
+    /// What the peer's OPEN offered; empty unless established.
+    pub capabilities: BTreeSet<String>,
+    /// Families of which the peer sends several paths (RFC 7911).
+    pub paths_in: BTreeSet<Family>,
+    /// Families of which the peer is told several paths.
+    pub paths_out: BTreeSet<Family>,
+    /// `received` by family.
+    pub received_by_family: BTreeMap<Family, u32>,
+    /// What has passed since the peer was configured.
+    pub traffic: Traffic,
+    /// How often the session was established since then.
+    pub sessions: u64,
+    /// UPDATEs of this session that had errors.
+    pub errors: u64,
+    /// UPDATEs of this session with routes that are not used.
+    pub refused: u64,
+}
+
+/// Messages and octets of a peer, in both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// UPDATEs received.
+    pub updates_in: u64,
+    /// Rows of UPDATEs sent together.
+    pub updates_out: u64,
+    /// Octets received, of all messages.
+    pub octets_in: u64,
+    /// Octets sent, of all messages.
+    pub octets_out: u64,
 }

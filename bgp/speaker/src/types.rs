@@ -108,6 +108,24 @@ impl Family {
     }
 }
 
+/// Some of the families, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FamilySet(u8);
+
+impl FamilySet {
+    /// Whether `family` is one of them.
+    pub fn contains(self, family: Family) -> bool {
+        self.0 & (1 << family as u8) != 0
+    }
+}
+
+impl FromIterator<Family> for FamilySet {
+    fn from_iter<T: IntoIterator<Item = Family>>(families: T) -> Self {
+        let bits = families.into_iter().map(|family| 1 << family as u8);
+        Self(bits.fold(0, |all, bit: u8| all | bit))
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

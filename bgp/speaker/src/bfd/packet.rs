@@ -61,6 +61,10 @@ impl fmt::Display for Diagnostic {
 }
 
 /// A control packet without authentication.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the flags of RFC 5880 §4.1, each of its own"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// Why the sender left Up last.

@@ -11,8 +11,10 @@ use crate::types::{Asn, Family, PeerName};
 use crate::wire::{ExtendedCommunity, LargeCommunity, Origin};
 
 mod as_path;
+mod eval;
 
 pub use as_path::{AsPathPattern, AsToken, PatternError};
+pub(crate) use eval::{Applied, From, RouteView};
 
 /// An import or export policy.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,20 +5,34 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::settings::{LocalAs, OldAs, Switch};
 use crate::types::{Asn, BgpId};
-use crate::wire::PathAttrs;
+use crate::wire::community::GRACEFUL_SHUTDOWN;
+use crate::wire::{NextHop, PathAttrs, PeerKind};
 
 /// What a route is checked against.
 #[derive(Clone, Debug)]
-pub struct Importer<'a> {
+pub(crate) struct Importer<'a> {
     /// Our AS number.
-    pub asn: Asn,
+    pub(crate) asn: Asn,
+    /// How often it may stand in `AS_PATH`.
+    pub(crate) allow_own_as: u8,
+    /// What we are called towards the peer (RFC 7705).
+    pub(crate) local_as: Option<LocalAs>,
     /// Our identifier.
-    pub bgp_id: BgpId,
+    pub(crate) bgp_id: BgpId,
+    /// The cluster that we reflect for.
+    pub(crate) cluster: BgpId,
+    /// Whose routes.
+    pub(crate) kind: PeerKind,
+    /// Whether `GRACEFUL_SHUTDOWN` from an eBGP peer is obeyed (RFC 8326 §4.2).
+    pub(crate) graceful_shutdown: Switch,
+    /// Whether nothing is taken for want of a filter (RFC 8212).
+    pub(crate) without_policy: Switch,
     /// Our address in the session.
-    pub local: IpAddr,
+    pub(crate) local: IpAddr,
     /// All addresses known to be ours.
-    pub own: &'a BTreeSet<IpAddr>,
+    pub(crate) own: &'a BTreeSet<IpAddr>,
 }
 
 /// Why a route is not used.
@@ -42,6 +56,15 @@ pub enum Refusal {
     /// Nothing that can be routed to.
     #[error("{0} is not a prefix to route to")]
     Prefix(IpNet),
+    /// The import filter rejects it.
+    #[error("the import filter rejects it")]
+    Filter,
+    /// An eBGP peer without import filter (RFC 8212 §3).
+    #[error("an eBGP peer needs an import filter before its routes are used (RFC 8212)")]
+    NoPolicy,
+    /// More prefixes than the peer may announce.
+    #[error("the peer announces more prefixes than the limit of {0}")]
+    Limit(u32),
 }
 
 impl Importer<'_> {
@@ -49,16 +72,26 @@ impl Importer<'_> {
     ///
     /// # Errors
     /// Why none of them is used.
-    pub fn check(&self, attrs: &PathAttrs, next_hop: IpAddr) -> Result<(), Refusal> {
-        if attrs.as_path.contains(self.asn) {
+    pub(crate) fn check(&self, attrs: &PathAttrs, next_hop: NextHop) -> Result<(), Refusal> {
+        if self.without_policy.is_on() {
+            return Err(Refusal::NoPolicy);
+        }
+        if attrs.as_path.count(self.asn) > usize::from(self.allow_own_as) {
             return Err(Refusal::AsLoop);
         }
-        if attrs.originator_id == Some(self.bgp_id) || attrs.cluster_list.contains(&self.bgp_id) {
+        let local = self.local_as.map(|local| local.asn);
+        if let Some(local) = local.filter(|local| *local != self.asn)
+            && attrs.as_path.count(local) > usize::from(self.allow_own_as)
+        {
+            return Err(Refusal::AsLoop);
+        }
+        if attrs.originator_id == Some(self.bgp_id) || attrs.cluster_list.contains(&self.cluster) {
             return Err(Refusal::Reflected);
         }
         if attrs.as_path.has_confederation() {
             return Err(Refusal::Confederation);
         }
+        let next_hop = next_hop.address();
         if next_hop == self.local || self.own.contains(&next_hop) {
             return Err(Refusal::NextHopIsOurs(next_hop));
         }
@@ -66,6 +99,8 @@ impl Importer<'_> {
             IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast()),
             IpAddr::V6(v6) => {
                 !(v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local())
+                    // A session over a link knows on which link the address is.
+                    || (v6.is_unicast_link_local() && is_link_local(self.local))
             }
         };
         // Loopback addresses mean something only between speakers of one host.
@@ -79,7 +114,7 @@ impl Importer<'_> {
     ///
     /// # Errors
     /// Why it is not used.
-    pub fn check_prefix(&self, prefix: &IpNet) -> Result<(), Refusal> {
+    pub(crate) fn check_prefix(prefix: &IpNet) -> Result<(), Refusal> {
         let network = prefix.network();
         let local = match network {
             IpAddr::V4(v4) => v4.is_loopback() || v4.is_multicast() || v4.is_link_local(),
@@ -89,6 +124,28 @@ impl Importer<'_> {
             return Err(Refusal::Prefix(*prefix));
         }
         Ok(())
+    }
+}
+
+impl Importer<'_> {
+    /// The attributes as they go into the table.
+    pub(crate) fn taken(&self, mut attrs: PathAttrs) -> PathAttrs {
+        if self.kind == PeerKind::Ebgp {
+            if let Some(local) = self.local_as.filter(|local| local.real == OldAs::Shown) {
+                attrs.as_path = attrs.as_path.prepended(local.asn); // RFC 7705 §3.1
+            }
+            if self.graceful_shutdown.is_on() && attrs.communities.contains(&GRACEFUL_SHUTDOWN) {
+                attrs.local_pref = Some(0);
+            }
+        }
+        attrs
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

@@ -1,184 +1,347 @@
-//! Routes: what peers told us, which of it is best, what each peer is told.
+//! Routes: what peers told us and which of it is best.
 //!
 //! The Adj-RIBs-In of all peers lie in one table with the Loc-RIB ([`LocRib`]; RFC 4271 §3.2 leaves that
-//! free): a destination has the usable paths of every peer, the selected ones first.
+//! free): a destination has the usable paths of every peer, the selected ones first. Destinations and attributes
+//! are known by number; a path takes sixteen octets.
 
-mod adj_out;
 mod decision;
 mod import;
+mod index;
+mod neighbours;
+mod paths;
+mod store;
+mod table;
 
-pub use adj_out::{AdjRibOut, Exporter};
-pub use import::{Importer, Refusal};
+pub use decision::Step;
+pub use import::Refusal;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-use std::sync::Arc;
+pub(crate) use import::Importer;
+pub(crate) use neighbours::{Neighbour, Neighbours};
+pub(crate) use paths::{Freshness, PathRecord, SourceId};
+pub(crate) use store::{AttrId, AttrStore, Marks, Rank, Stored};
 
 use ipnet::IpNet;
 
-use crate::route::RouteChange;
-use crate::types::{BgpId, PeerName};
-use crate::wire::{PathAttrs, PeerKind};
+use crate::settings::BestPath;
+use crate::types::Family;
+use crate::wire::{NextHop, PathAttrs};
 
-/// One way to a destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// Who says so.
-    pub source: Source,
-    /// What is said of it; equal attributes share one value.
-    pub attrs: Arc<PathAttrs>,
-    /// Where to send packets; unspecified for own prefixes.
-    pub next_hop: IpAddr,
-}
+use decision::Judge;
+use paths::Paths;
+use table::{Change, Key4, Key6, Table};
 
-/// Who told a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Our owner announces it.
-    Own,
-    /// An established session.
-    Peer(Arc<Neighbour>),
-}
+/// A destination of the table, by family and number. It means the same prefix until everybody knows that the last path
+/// is gone ([`LocRib::settle`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Slot(u32);
 
-/// What decisions need to know of an established session's peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Neighbour {
-    /// Its name.
-    pub name: PeerName,
-    /// Whether it is in our AS.
-    pub kind: PeerKind,
-    /// Its address.
-    pub address: IpAddr,
-    /// Its identifier.
-    pub bgp_id: BgpId,
-}
+const SIX: u32 = 1 << 31;
 
-impl Source {
-    fn name(&self) -> Option<&PeerName> {
-        match self {
-            Self::Own => None,
-            Self::Peer(neighbour) => Some(&neighbour.name),
+impl Slot {
+    pub(crate) fn of(family: Family, at: u32) -> Self {
+        match family {
+            Family::Ipv4 => Self(at),
+            Family::Ipv6 => Self(at | SIX),
         }
     }
-}
 
-/// All paths of one prefix: the selected ones first, the best of all at their head.
-#[derive(Clone, Debug, Default)]
-struct Destination {
-    paths: Vec<Path>,
-    selected: usize,
+    pub(crate) fn family(self) -> Family {
+        if self.0 & SIX == 0 {
+            Family::Ipv4
+        } else {
+            Family::Ipv6
+        }
+    }
+
+    /// Its number among those of its family.
+    pub(crate) fn at(self) -> u32 {
+        self.0 & !SIX
+    }
 }
 
 /// The routing table.
-#[derive(Debug, Default)]
-pub struct LocRib {
-    destinations: BTreeMap<IpNet, Destination>,
+#[derive(Debug)]
+pub(crate) struct LocRib {
+    four: Table<Key4>,
+    six: Table<Key6>,
+    pub(crate) store: AttrStore,
+    pub(crate) neighbours: Neighbours,
+    rules: BestPath,
+    /// Destinations with a change that not everybody knows of, each once.
+    changed: Vec<Slot>,
 }
 
-/// The selection of a prefix before and after a change.
-#[derive(Debug)]
-pub struct Selection {
-    /// Whether the source of the change had a path before.
-    pub had_path: bool,
-    before: Vec<Path>,
-    after: Vec<Path>,
+/// What to do with a path in [`LocRib::sweep`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sweep {
+    Keep,
+    Mark(Freshness),
+    Remove,
 }
 
 impl LocRib {
-    /// Every prefix that has a path, in order.
-    pub fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
-        self.destinations.keys()
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            four: Table::new(seed),
+            six: Table::new(seed),
+            store: AttrStore::new(seed),
+            neighbours: Neighbours::default(),
+            rules: BestPath::default(),
+            changed: Vec::new(),
+        }
     }
 
-    /// The best path to `prefix`.
-    pub fn best(&self, prefix: &IpNet) -> Option<&Path> {
-        self.selected(prefix).first()
-    }
-
-    /// The best path and its equals.
-    pub fn selected(&self, prefix: &IpNet) -> &[Path] {
-        self.destinations.get(prefix).map_or(&[], |destination| {
-            &destination.paths[..destination.selected]
+    /// The destination of `prefix`, if it has one.
+    pub(crate) fn find(&self, prefix: &IpNet) -> Option<Slot> {
+        Some(match prefix {
+            IpNet::V4(net) => Slot::of(Family::Ipv4, self.four.find(Key4::new(*net))?),
+            IpNet::V6(net) => Slot::of(Family::Ipv6, self.six.find(Key6::new(*net))?),
         })
     }
 
-    /// Puts a path in, in place of the earlier one of the same source.
-    pub fn insert(&mut self, prefix: IpNet, path: Path) -> Selection {
-        let destination = self.destinations.entry(prefix).or_default();
-        let name = path.source.name().cloned();
-        destination.change(name.as_ref(), Some(path))
+    pub(crate) fn prefix(&self, slot: Slot) -> IpNet {
+        match slot.family() {
+            Family::Ipv4 => self.four.prefix(slot.at()),
+            Family::Ipv6 => self.six.prefix(slot.at()),
+        }
     }
 
-    /// Takes the path of a source out, `None` being ourselves.
-    pub fn remove(&mut self, prefix: &IpNet, source: Option<&PeerName>) -> Selection {
-        let Some(destination) = self.destinations.get_mut(prefix) else {
-            return Selection {
-                had_path: false,
-                before: Vec::new(),
-                after: Vec::new(),
+    /// All paths, the selected ones first.
+    pub(crate) fn paths(&self, slot: Slot) -> &[PathRecord] {
+        self.cell(slot).all()
+    }
+
+    /// The best path and its equals.
+    pub(crate) fn selected(&self, slot: Slot) -> &[PathRecord] {
+        self.cell(slot).selected()
+    }
+
+    pub(crate) fn best(&self, slot: Slot) -> Option<&PathRecord> {
+        self.paths(slot).first()
+    }
+
+    fn cell(&self, slot: Slot) -> &Paths {
+        match slot.family() {
+            Family::Ipv4 => self.four.paths(slot.at()),
+            Family::Ipv6 => self.six.paths(slot.at()),
+        }
+    }
+
+    /// How many places a family's destinations take.
+    pub(crate) fn places(&self, family: Family) -> u32 {
+        match family {
+            Family::Ipv4 => self.four.places(),
+            Family::Ipv6 => self.six.places(),
+        }
+    }
+
+    /// Every destination of a family that has a path.
+    pub(crate) fn slots(&self, family: Family) -> impl Iterator<Item = Slot> + use<'_> {
+        (0..self.places(family))
+            .map(move |at| Slot::of(family, at))
+            .filter(|slot| !self.paths(*slot).is_empty())
+    }
+
+    /// Puts a path in, in place of the earlier one of the same source and identifier. It holds `attrs` once more.
+    /// Says whether there was none before.
+    pub(crate) fn insert(
+        &mut self,
+        prefix: &IpNet,
+        source: SourceId,
+        id: u32,
+        attrs: AttrId,
+    ) -> bool {
+        let slot = match prefix {
+            IpNet::V4(net) => Slot::of(Family::Ipv4, self.four.find_or_add(Key4::new(*net))),
+            IpNet::V6(net) => Slot::of(Family::Ipv6, self.six.find_or_add(Key6::new(*net))),
+        };
+        self.store.hold(attrs);
+        let mut replaced = None;
+        self.change(slot, |paths| {
+            let known = paths
+                .iter()
+                .position(|path| (path.source, path.id) == (source, id));
+            let path = PathRecord {
+                attrs,
+                id,
+                source,
+                local: known.map_or_else(|| lowest_free(paths), |at| paths[at].local),
+                freshness: Freshness::Fresh,
             };
-        };
-        let selection = destination.change(source, None);
-        if destination.paths.is_empty() {
-            self.destinations.remove(prefix);
-        }
-        selection
-    }
-
-    /// The prefixes to which a peer has told a path.
-    pub fn told_by(&self, name: &PeerName) -> Vec<IpNet> {
-        self.destinations
-            .iter()
-            .filter(|(_, destination)| {
-                let mut sources = destination.paths.iter().map(|path| &path.source);
-                sources.any(|source| source.name() == Some(name))
-            })
-            .map(|(prefix, _)| *prefix)
-            .collect()
-    }
-}
-
-impl Destination {
-    /// Puts a path in place of what `source` said before.
-    fn change(&mut self, source: Option<&PeerName>, path: Option<Path>) -> Selection {
-        let before = self.paths[..self.selected].to_vec();
-        let known = self.paths.len();
-        self.paths.retain(|path| path.source.name() != source);
-        let had_path = self.paths.len() < known;
-        self.paths.extend(path);
-        self.selected = decision::select(&mut self.paths);
-        Selection {
-            had_path,
-            before,
-            after: self.paths[..self.selected].to_vec(),
+            match known {
+                Some(at) => replaced = Some(std::mem::replace(&mut paths[at], path).attrs),
+                None => paths.push(path),
+            }
+        });
+        match replaced {
+            Some(attrs) => {
+                self.store.release(attrs);
+                false
+            }
+            None => true,
         }
     }
-}
 
-impl Selection {
-    /// Whether the best path changed, so that peers may have to be told.
-    pub fn best_changed(&self) -> bool {
-        self.before.first() != self.after.first()
-    }
-
-    /// What the owner of the kernel's routes is to be told, if that changed. Own announcements have no next
-    /// hops: coming and going they change nothing for the kernel.
-    pub fn route_change(&self, prefix: IpNet) -> Option<RouteChange> {
-        let told = |paths: &[Path]| RouteChange {
-            prefix,
-            next_hops: next_hops(paths),
-            peer: paths.first().and_then(|path| path.source.name()).cloned(),
+    /// Takes a path out; says whether there was one.
+    pub(crate) fn remove(&mut self, prefix: &IpNet, source: SourceId, id: u32) -> bool {
+        let Some(slot) = self.find(prefix) else {
+            return false;
         };
-        let (before, after) = (told(&self.before), told(&self.after));
-        (before != after).then_some(after)
+        self.remove_at(slot, source, id)
+    }
+
+    fn remove_at(&mut self, slot: Slot, source: SourceId, id: u32) -> bool {
+        let is = |path: &PathRecord| (path.source, path.id) == (source, id);
+        if !self.paths(slot).iter().any(is) {
+            return false;
+        }
+        let mut removed = None;
+        self.change(slot, |paths| {
+            if let Some(at) = paths.iter().position(is) {
+                removed = Some(paths.remove(at).attrs);
+            }
+        });
+        if let Some(attrs) = removed {
+            self.store.release(attrs);
+        }
+        removed.is_some()
+    }
+
+    /// Looks at every path of a source; gives back how many of each family were removed.
+    pub(crate) fn sweep(
+        &mut self,
+        source: SourceId,
+        of: impl Fn(Family, &PathRecord, &Rank) -> Sweep,
+    ) -> [u32; 2] {
+        let mut removed = [0; 2];
+        for family in Family::ALL {
+            for at in 0..self.places(family) {
+                let slot = Slot::of(family, at);
+                let due = |path: &&PathRecord| {
+                    let rank = &self.store.get(path.attrs).rank;
+                    path.source == source && of(family, path, rank) != Sweep::Keep
+                };
+                let due: Vec<PathRecord> = self.paths(slot).iter().filter(due).copied().collect();
+                for path in due {
+                    match of(family, &path, &self.store.get(path.attrs).rank) {
+                        Sweep::Keep => {}
+                        Sweep::Mark(freshness) => self.change(slot, |paths| {
+                            let key = (path.source, path.id);
+                            for path in paths {
+                                if (path.source, path.id) == key {
+                                    path.freshness = freshness;
+                                }
+                            }
+                        }),
+                        Sweep::Remove => {
+                            self.remove_at(slot, path.source, path.id);
+                            removed[family as usize] += 1;
+                        }
+                    }
+                }
+            }
+        }
+        removed
+    }
+
+    /// Paths are compared so from now on.
+    pub(crate) fn set_rules(&mut self, rules: BestPath) {
+        if rules != self.rules {
+            self.rules = rules;
+            self.select_again();
+        }
+    }
+
+    /// What paths are compared by has changed.
+    pub(crate) fn select_again(&mut self) {
+        for family in Family::ALL {
+            for at in 0..self.places(family) {
+                let slot = Slot::of(family, at);
+                if self.paths(slot).len() > 1 {
+                    self.change(slot, |_| {});
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Vec<PathRecord>)) {
+        let judge = Judge {
+            store: &self.store,
+            neighbours: &self.neighbours,
+            rules: self.rules,
+        };
+        let (family, at) = (slot.family(), slot.at());
+        let cell = match family {
+            Family::Ipv4 => self.four.paths_mut(at),
+            Family::Ipv6 => self.six.paths_mut(at),
+        };
+        let best = cell.change(change, |paths| judge.select(paths));
+        let change = if best { Change::BEST } else { Change::ANY };
+        let first = match family {
+            Family::Ipv4 => self.four.note(at, change),
+            Family::Ipv6 => self.six.note(at, change),
+        };
+        if first {
+            self.changed.push(slot);
+        }
+    }
+
+    /// The destinations that have changed since; to be given to [`LocRib::settle`] when everybody knows.
+    pub(crate) fn take_changed(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whether the best path is among what changed.
+    pub(crate) fn best_changed(&self, slot: Slot) -> bool {
+        match slot.family() {
+            Family::Ipv4 => self.four.change(slot.at()).has_best(),
+            Family::Ipv6 => self.six.change(slot.at()).has_best(),
+        }
+    }
+
+    /// Everybody knows of these changes.
+    pub(crate) fn settle(&mut self, mut changed: Vec<Slot>) {
+        for slot in &changed {
+            match slot.family() {
+                Family::Ipv4 => self.four.settle(slot.at()),
+                Family::Ipv6 => self.six.settle(slot.at()),
+            }
+        }
+        changed.clear();
+        // The room is used again, unless it was an exceptional one.
+        if changed.capacity() <= 4096 && self.changed.is_empty() {
+            self.changed = changed;
+        }
+    }
+
+    /// At which step of the decision `better` beats `other`.
+    pub(crate) fn step(&self, better: &PathRecord, other: &PathRecord) -> Step {
+        let judge = Judge {
+            store: &self.store,
+            neighbours: &self.neighbours,
+            rules: self.rules,
+        };
+        judge.step(better, other)
+    }
+
+    pub(crate) fn stored(&self, path: &PathRecord) -> &Stored {
+        self.store.get(path.attrs)
+    }
+
+    /// Puts an own path in.
+    pub(crate) fn announce(&mut self, prefix: &IpNet, id: u32, attrs: &PathAttrs, hop: NextHop) {
+        let attrs = self.store.intern(attrs, hop);
+        self.insert(prefix, SourceId::OWN, id, attrs);
+        self.store.release(attrs);
     }
 }
 
-/// The next hops of selected paths; none for our own.
-pub(crate) fn next_hops(selected: &[Path]) -> BTreeSet<IpAddr> {
-    selected
-        .iter()
-        .filter(|path| path.source != Source::Own)
-        .map(|path| path.next_hop)
-        .collect()
+/// The lowest identifier from 1 that no path has.
+fn lowest_free(paths: &[PathRecord]) -> u16 {
+    (1..u16::MAX)
+        .find(|local| paths.iter().all(|path| path.local != *local))
+        .unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,13 @@
 //! One TCP stream of a session, from our OPEN on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::jitter::Jitter;
-use crate::settings::HoldTime;
-use crate::types::{BgpId, Family, State};
-use crate::wire::{AsWidth, GracefulRestart};
+use crate::settings::{HoldTime, Switch};
+use crate::types::{Asn, BgpId, Family, FamilySet, State};
+use crate::wire::{AsWidth, GracefulRestart, LongLived};
 
 /// Which TCP stream: who began it, and a number that is never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,8 @@ pub(super) struct Connection {
     pub(super) hold: Option<Instant>,
     pub(super) keepalive: Option<Instant>,
     pub(super) send_hold: Option<Instant>,
+    /// When our OPEN goes, if it waits for the peer's.
+    pub(super) open: Option<Instant>,
     /// Octets handed out and not yet taken by the kernel.
     pub(super) unsent: usize,
 }
@@ -48,15 +50,36 @@ pub struct Agreed {
     pub families: BTreeSet<Family>,
     /// Width of AS numbers in UPDATEs.
     pub as_width: AsWidth,
+    /// The peer's AS number.
+    pub asn: Asn,
     /// The peer's identifier.
     pub bgp_id: BgpId,
+    /// Whether the peer answers ROUTE-REFRESH (RFC 2918).
+    pub refresh: Switch,
+    /// Whether answers have a beginning and an end (RFC 7313).
+    pub enhanced_refresh: Switch,
+    /// Whether messages may have 65535 octets (RFC 8654).
+    pub extended_messages: Switch,
+    /// Whether IPv4 routes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: Switch,
+    /// The families of which the peer sends several paths (RFC 7911).
+    pub paths_in: FamilySet,
+    /// The families of which the peer takes several paths.
+    pub paths_out: FamilySet,
+    /// Whether routes are kept after a NOTIFICATION too (RFC 8538).
+    pub notification: Switch,
+    /// How long the peer's stale routes are kept in the end (RFC 9494).
+    pub long_lived: BTreeMap<Family, LongLived>,
     /// How the peer restarts, if it does so gracefully.
     pub restart: Option<GracefulRestart>,
+    /// What the peer's OPEN offered, for people.
+    pub capabilities: BTreeSet<String>,
 }
 
 /// A timer of a connection that has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expired {
+    Open,
     Hold,
     SendHold,
     Keepalive,
@@ -72,8 +95,23 @@ impl Connection {
             hold: Some(now + OPEN_WAIT),
             keepalive: None,
             send_hold: None,
+            open: None,
             unsent: 0,
         }
+    }
+
+    /// Our OPEN goes at `until` (`DelayOpenTimer`), or when the peer's is there.
+    pub(super) fn delay_open(&mut self, until: Instant) {
+        self.state = State::Active;
+        self.hold = None;
+        self.open = Some(until);
+    }
+
+    /// Our OPEN goes now.
+    pub(super) fn opening(&mut self, now: Instant) {
+        self.state = State::OpenSent;
+        self.open = None;
+        self.hold = Some(now + OPEN_WAIT);
     }
 
     pub(super) fn restart_hold(&mut self, now: Instant) {
@@ -117,7 +155,7 @@ impl Connection {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.hold, self.keepalive, self.send_hold]
+        [self.open, self.hold, self.keepalive, self.send_hold]
             .into_iter()
             .flatten()
             .min()
@@ -125,7 +163,9 @@ impl Connection {
 
     pub(super) fn expired(&self, now: Instant) -> Option<Expired> {
         let due = |timer: Option<Instant>| timer.is_some_and(|at| at <= now);
-        if due(self.hold) {
+        if due(self.open) {
+            Some(Expired::Open)
+        } else if due(self.hold) {
             Some(Expired::Hold)
         } else if due(self.send_hold) {
             Some(Expired::SendHold)

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::Ending;
 use crate::types::{Asn, BgpId, Family, PeerName};
-use crate::wire::{HeaderError, Notification, OpenError, UpdateError};
+use crate::wire::{HeaderError, Notification, OpenError, RefreshError, UpdateError};
 
 /// Why a TCP connection did not come or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,8 +74,21 @@ pub enum Down {
     Header(HeaderError),
     /// An UPDATE that leaves no choice.
     Update(UpdateError),
+    /// A ROUTE-REFRESH that cannot be one (RFC 7313 §5).
+    Refresh(RefreshError),
     /// A message at the wrong time (RFC 6608).
     Unexpected,
+    /// The peer announced too many prefixes.
+    PrefixLimit {
+        /// Of this family.
+        family: Family,
+        /// So many it may.
+        max: u32,
+        /// How long we stay away; until told otherwise if none.
+        restart: Option<Duration>,
+    },
+    /// BFD says that the peer cannot be reached.
+    Bfd,
     /// Nothing heard for so many seconds.
     HoldTimer(u16),
     /// The peer takes nothing in.
@@ -82,6 +97,8 @@ pub enum Down {
     Notification(Notification),
     /// Its settings or ours changed; coming back.
     Settings,
+    /// The settings say that this session is to be down, with these words.
+    ShutDown(String),
     /// We shut down.
     Stopped,
     /// It is no longer configured.
@@ -144,6 +161,21 @@ impl fmt::Display for Down {
             Self::Update(error) => {
                 write!(f, "the peer sent an UPDATE that cannot be read: {error}")
             }
+            Self::Refresh(error) => write!(f, "the peer sent {error}"),
+            Self::PrefixLimit {
+                family,
+                max,
+                restart,
+            } => {
+                write!(f, "the peer announced more than {max} {family} prefixes")?;
+                match restart {
+                    Some(restart) => write!(f, "; tried again after {} s", restart.as_secs()),
+                    None => f.write_str("; not tried again"),
+                }
+            }
+            Self::Bfd => f.write_str("BFD lost the peer"),
+            Self::ShutDown(text) if text.is_empty() => f.write_str("shut down"),
+            Self::ShutDown(text) => f.write_str(text),
             Self::Unexpected => {
                 f.write_str("the peer sent a message that its state does not allow")
             }
@@ -163,6 +195,36 @@ impl fmt::Display for Down {
 }
 
 impl Down {
+    /// What it means for the peer's routes.
+    pub(super) fn ending(&self) -> Ending {
+        match self {
+            Self::Lost(_) => Ending::Lost,
+            Self::Notification(notification) if notification.is_hard() => Ending::Orderly,
+            Self::Notification(_)
+            | Self::HoldTimer(_)
+            | Self::SendHoldTimer
+            | Self::Header(_)
+            | Self::Update(_)
+            | Self::Refresh(_)
+            | Self::Open(_)
+            | Self::Unexpected => Ending::Complaint,
+            Self::New
+            | Self::Passive
+            | Self::Dial(_)
+            | Self::BeforeOpen(_)
+            | Self::WrongAs { .. }
+            | Self::SameId(_)
+            | Self::NoFamily { .. }
+            | Self::PrefixLimit { .. }
+            | Self::Bfd
+            | Self::Settings
+            | Self::ShutDown(_)
+            | Self::Stopped
+            | Self::Removed
+            | Self::Unusable(_) => Ending::Orderly,
+        }
+    }
+
     /// What to look at; empty if there is nothing to say.
     pub fn hint(&self) -> String {
         match self {
@@ -180,13 +242,16 @@ impl Down {
             Self::WrongAs { .. } => "correct the peer's AS number here, or its own",
             Self::SameId(_) => "give each speaker an identifier of its own, and check that the peer's address is not our own",
             Self::NoFamily { .. } => "switch the family on at the peer",
-            Self::Open(_) | Self::Update(_) | Self::Unexpected => {
+            Self::ShutDown(_) => "the settings of this speaker keep the session down",
+            Self::PrefixLimit { .. } => "raise the limit here, or have the peer announce less",
+            Self::Bfd => "the link or the peer's host is down",
+            Self::Open(_) | Self::Update(_) | Self::Refresh(_) | Self::Unexpected => {
                 "the two implementations disagree; look at the peer's log too"
             }
             Self::Header(_) => "does something else than BGP answer at this port?",
             Self::HoldTimer(_) => "the link or the peer is overloaded or cut",
             Self::SendHoldTimer => "the peer hangs; restart its BGP process",
-            Self::Notification(notification) => match (notification.code, notification.subcode) {
+            Self::Notification(notification) => match notification.meant().numbers() {
                 (2, 2) => "the peer expects another AS number than ours",
                 (2, 3) => "the peer has our BGP identifier, or does not like it",
                 (2, 6) => "the peer does not like our hold time",
@@ -195,6 +260,8 @@ impl Down {
                 (6, 1) => "we announce more prefixes than the peer allows",
                 (6, 2) => "the session is shut down at the peer",
                 (6, 3) => "the peer no longer has us as a neighbour",
+                (6, 9) => "the session was ended at the peer",
+                (6, 10) => "the peer's BFD lost us: is the link cut?",
                 (6, 5) => "the peer refuses us for now: is the neighbour disabled there?",
                 (3, _) => "the peer could not read our UPDATE; look at its log",
                 _ => "",

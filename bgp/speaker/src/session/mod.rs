@@ -5,20 +5,23 @@
 //! is the furthest of these. There is no idle hold: a session that failed waits in `Active`, so that the peer
 //! may dial meanwhile, and the wait grows with the failures (250 ms to 5 s).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::jitter::Jitter;
 use crate::settings::{Dial, PeerSettings};
-use crate::types::{Asn, BgpId, State};
+use crate::types::{Asn, BgpId, Family, State};
 use crate::wire::notification::Cease;
 use crate::wire::{
-    HeaderError, Notification, Open, OpenError, PeerKind, UpdateError, encode_keepalive,
+    HeaderError, Notification, Open, OpenError, PeerKind, RefreshError, UpdateError,
+    encode_keepalive,
 };
 
 mod connection;
 mod down;
+mod offer;
 mod opening;
 
 pub use connection::{Agreed, ConnectionId};
@@ -69,6 +72,19 @@ pub enum Event {
     UpdateMsgErr(ConnectionId, UpdateError),
     /// A ROUTE-REFRESH; its content is the RIB's business.
     RouteRefreshMsg(ConnectionId),
+    /// A ROUTE-REFRESH that cannot be one.
+    RouteRefreshMsgErr(ConnectionId, RefreshError),
+    /// The peer announces more prefixes than it may (RFC 4271 §6.7).
+    PrefixLimit {
+        /// Of this family.
+        family: Family,
+        /// So many it may.
+        max: u32,
+        /// How long to stay away; for ever if none.
+        restart: Option<Duration>,
+    },
+    /// BFD says that the peer cannot be reached (RFC 5882 §4.2).
+    BfdDown,
     /// The kernel took so many octets.
     Sent(ConnectionId, usize),
 }
@@ -79,7 +95,7 @@ pub enum Action {
     /// Dial the peer, and call the attempt by a new [`ConnectionId`] given to [`Session::dialling`].
     Dial,
     /// Send these octets.
-    Send(ConnectionId, Vec<u8>),
+    Send(ConnectionId, Arc<[u8]>),
     /// End the connection once everything is sent, or the attempt at once.
     Close(ConnectionId),
     /// Routes may flow.
@@ -93,6 +109,8 @@ pub enum Action {
 pub enum Ending {
     /// One side said goodbye: the peer's routes are void.
     Orderly,
+    /// One side complained: the peer's routes are void unless both keep them then (RFC 8538).
+    Complaint,
     /// The connection was lost; a peer that restarts gracefully forwards on (RFC 4724 §4.2).
     Lost,
 }
@@ -115,6 +133,10 @@ pub struct Session {
     asn: Asn,
     bgp_id: BgpId,
     dialler: Dialler,
+    /// When an idle session begins anew.
+    restart: Option<Instant>,
+    /// The AS numbers that a peer of a range may have; only the configured one if empty.
+    accept_as: BTreeSet<Asn>,
     connections: Vec<Connection>,
     /// Until then our OPEN says that we have just started.
     fresh_until: Instant,
@@ -143,6 +165,8 @@ impl Session {
             asn,
             bgp_id,
             dialler: Dialler::Idle,
+            restart: None,
+            accept_as: BTreeSet::new(),
             connections: Vec::new(),
             fresh_until,
             failures: 0,
@@ -153,6 +177,33 @@ impl Session {
             jitter: Jitter::new(seed),
             actions: VecDeque::new(),
         }
+    }
+
+    /// The peer may be in any of these.
+    pub fn accept_as(&mut self, asns: BTreeSet<Asn>) {
+        self.accept_as = asns;
+    }
+
+    /// The peer's AS number: what it said, or is to say.
+    pub fn peer_asn(&self) -> Asn {
+        self.established()
+            .map_or(self.settings.asn, |(_, agreed, _)| agreed.asn)
+    }
+
+    /// The longest message that may come over a connection.
+    pub fn max_message(&self, id: ConnectionId) -> usize {
+        let mut connections = self.connections.iter();
+        let connection = connections.find(|connection| connection.id == id);
+        let agreed = connection.and_then(|connection| connection.agreed.as_ref());
+        match agreed {
+            Some(agreed) if agreed.extended_messages.is_on() => crate::wire::MAX_EXTENDED,
+            Some(_) | None => crate::wire::MAX_MESSAGE,
+        }
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_quiet(&self) -> bool {
+        self.connections.is_empty() && self.actions.is_empty()
     }
 
     /// Its state.
@@ -192,11 +243,7 @@ impl Session {
 
     /// Whether the peer is in our AS.
     pub fn kind(&self) -> PeerKind {
-        if self.settings.asn == self.asn {
-            PeerKind::Ibgp
-        } else {
-            PeerKind::Ebgp
-        }
+        self.kind_of(self.peer_asn())
     }
 
     /// What was agreed on, and our address, while established.
@@ -237,7 +284,7 @@ impl Session {
     /// When [`Session::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let dial = match self.dialler {
-            Dialler::Idle => None,
+            Dialler::Idle => self.restart,
             Dialler::Connect { until, .. } => Some(until),
             // A connection under way may make the dial needless; it is dialled when that one fails.
             Dialler::Active { retry } => retry.filter(|_| self.connections.is_empty()),
@@ -267,12 +314,15 @@ impl Session {
                 self.dialler = Dialler::Active { retry: None };
                 self.actions.push_back(Action::Dial);
             }
+            Dialler::Idle if self.restart.is_some_and(|restart| restart <= now) => {
+                self.start(now);
+            }
             Dialler::Idle | Dialler::Connect { .. } | Dialler::Active { .. } => {}
         }
         self.note_state(now);
     }
 
-    /// `HoldTimer_Expires`, `KeepaliveTimer_Expires`, `SendHoldTimer_Expires`.
+    /// `HoldTimer_Expires`, `KeepaliveTimer_Expires`, `SendHoldTimer_Expires`, `DelayOpenTimer_Expires`.
     fn timer_expires(&mut self, id: ConnectionId, expired: Expired, now: Instant) {
         let Some(connection) = self.connection(id) else {
             return;
@@ -290,8 +340,10 @@ impl Session {
                 self.fail(id, Some(notification), Down::SendHoldTimer, now);
             }
             (State::OpenConfirm | State::Established, Expired::Keepalive) => {
-                self.send(id, encode_keepalive(), now);
+                self.send(id, encode_keepalive().into(), now);
             }
+            (State::Active, Expired::Open) => self.send_open(id, now),
+            (State::OpenSent | State::OpenConfirm | State::Established, Expired::Open) => {}
             // No KEEPALIVE before the OPENs agree, and no connection in these states.
             (State::OpenSent, Expired::Keepalive)
             | (State::Idle | State::Connect | State::Active, _) => {}
@@ -316,6 +368,20 @@ impl Session {
             Event::UpdateMsgErr(id, error) => {
                 self.fail(id, Some(error.notification()), Down::Update(error), now);
             }
+            Event::RouteRefreshMsgErr(id, error) => {
+                self.fail(id, Some(error.notification()), Down::Refresh(error), now);
+            }
+            Event::PrefixLimit {
+                family,
+                max,
+                restart,
+            } => self.limit(family, max, restart, now),
+            Event::BfdDown => {
+                if let Some(id) = self.established_connection().map(|other| other.id) {
+                    let notification = Notification::cease(Cease::BfdDown, "");
+                    self.fail(id, Some(notification), Down::Bfd, now);
+                }
+            }
             Event::NotifMsg(id, notification) => {
                 self.fail(id, None, Down::Notification(notification), now);
             }
@@ -331,7 +397,7 @@ impl Session {
     }
 
     /// Sends an UPDATE or ROUTE-REFRESH over the established connection.
-    pub fn send_update(&mut self, octets: Vec<u8>, now: Instant) {
+    pub fn send_update(&mut self, octets: Arc<[u8]>, now: Instant) {
         if let Some(id) = self
             .established_connection()
             .map(|connection| connection.id)
@@ -341,6 +407,7 @@ impl Session {
     }
 
     fn start(&mut self, now: Instant) {
+        self.restart = None;
         match self.dialler {
             Dialler::Idle => {
                 if self.settings.dial == Dial::Passive {
@@ -352,6 +419,25 @@ impl Session {
         }
     }
 
+    /// Too many prefixes: away for a while, or until told otherwise.
+    fn limit(&mut self, family: Family, max: u32, restart: Option<Duration>, now: Instant) {
+        let down = Down::PrefixLimit {
+            family,
+            max,
+            restart,
+        };
+        let Some(id) = self.established_connection().map(|other| other.id) else {
+            return;
+        };
+        let notification = Notification::too_many_prefixes(family, max);
+        self.fail(id, Some(notification), down, now);
+        if let Dialler::Connect { id, .. } = self.dialler {
+            self.actions.push_back(Action::Close(id));
+        }
+        self.dialler = Dialler::Idle;
+        self.restart = restart.map(|restart| now + restart);
+    }
+
     fn stop(&mut self, cease: Cease, down: Down, now: Instant) {
         let words = down.to_string();
         while let Some(id) = self.connections.first().map(|connection| connection.id) {
@@ -361,6 +447,7 @@ impl Session {
             self.actions.push_back(Action::Close(id));
         }
         self.dialler = Dialler::Idle;
+        self.restart = None;
         self.ended = None;
         self.down = down;
     }
@@ -407,7 +494,8 @@ impl Session {
             State::OpenSent => self.unexpected(id, 1, now),
             State::OpenConfirm => self.unexpected(id, 2, now),
             State::Established => connection.restart_hold(now),
-            State::Idle | State::Connect | State::Active => {}
+            State::Active => self.unexpected(id, 0, now),
+            State::Idle | State::Connect => {}
         }
     }
 
@@ -430,11 +518,7 @@ impl Session {
         if established && self.since + STABLE <= now {
             self.failures = 0;
         }
-        let ending = if matches!(down, Down::Lost(_)) {
-            Ending::Lost
-        } else {
-            Ending::Orderly
-        };
+        let ending = down.ending();
         self.end_connection(id, last.as_ref(), ending, now);
         if established {
             self.ended = Some(down.clone());
@@ -491,7 +575,17 @@ impl Session {
             return;
         };
         if let Some(notification) = last {
-            self.send(id, notification.encode(), now);
+            let connection = &self.connections[index];
+            let agreed = connection.agreed.as_ref();
+            let hard = connection.state == State::Established
+                && agreed.is_some_and(|agreed| agreed.notification.is_on());
+            // Where routes are kept after a NOTIFICATION, an end that is meant says so (RFC 8538 §3).
+            let octets = if hard && ending == Ending::Orderly {
+                notification.hardened().encode()
+            } else {
+                notification.encode()
+            };
+            self.send(id, octets.into(), now);
         }
         let connection = self.connections.remove(index);
         self.actions.push_back(Action::Close(id));
@@ -500,7 +594,7 @@ impl Session {
         }
     }
 
-    fn send(&mut self, id: ConnectionId, octets: Vec<u8>, now: Instant) {
+    fn send(&mut self, id: ConnectionId, octets: Arc<[u8]>, now: Instant) {
         let Some(connection) = self.connections.iter_mut().find(|other| other.id == id) else {
             return;
         };

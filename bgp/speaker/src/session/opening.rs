@@ -4,13 +4,10 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::connection::{Agreed, Connection, ConnectionId};
-use super::{Action, Dialler, Down, Session, is_accepted};
-use crate::settings::PeerSettings;
+use super::{Action, Dialler, Session, is_accepted};
 use crate::types::State;
 use crate::wire::notification::Cease;
-use crate::wire::{
-    AsWidth, Notification, Open, PeerKind, RestartState, afi_safi, encode_keepalive,
-};
+use crate::wire::{Notification, Open, encode_keepalive};
 
 impl Session {
     pub(super) fn accepted(&mut self, id: ConnectionId, local: IpAddr, now: Instant) {
@@ -22,9 +19,10 @@ impl Session {
             // Collides with a session that stands (§6.8). If the peer dials because it knows nothing of that
             // one any more, its kernel answers our KEEPALIVE with a reset, and the next attempt gets through.
             let words = Notification::cease(Cease::ConnectionCollision, "");
-            self.actions.push_back(Action::Send(id, words.encode()));
+            self.actions
+                .push_back(Action::Send(id, words.encode().into()));
             self.actions.push_back(Action::Close(id));
-            self.send(established, encode_keepalive(), now);
+            self.send(established, encode_keepalive().into(), now);
             return;
         }
         // A peer dials once at a time: an earlier connection from it is dead.
@@ -35,21 +33,24 @@ impl Session {
         self.begin(id, local, now);
     }
 
-    /// A new connection: our OPEN goes first.
+    /// A new connection: our OPEN goes first, unless the peer's is waited for (`DelayOpen`).
     pub(super) fn begin(&mut self, id: ConnectionId, local: IpAddr, now: Instant) {
-        let PeerSettings {
-            hold_time,
-            families,
-            ..
-        } = &self.settings;
-        let state = if now < self.fresh_until {
-            RestartState::Restarted
+        let mut connection = Connection::new(id, local, now);
+        if let Some(delay) = self.settings.delay_open {
+            connection.delay_open(now + delay);
+            self.connections.push(connection);
         } else {
-            RestartState::Running
-        };
-        let open = Open::new(self.asn, *hold_time, self.bgp_id, families, state).encode();
-        self.connections.push(Connection::new(id, local, now));
-        self.send(id, open, now);
+            self.connections.push(connection);
+            self.send_open(id, now);
+        }
+    }
+
+    pub(super) fn send_open(&mut self, id: ConnectionId, now: Instant) {
+        let open = self.offer(now).encode();
+        if let Some(connection) = self.connection(id) {
+            connection.opening(now);
+        }
+        self.send(id, open.into(), now);
     }
 
     pub(super) fn open(&mut self, id: ConnectionId, open: &Open, now: Instant) {
@@ -63,7 +64,12 @@ impl Session {
             },
             State::OpenConfirm => self.unexpected(id, 2, now),
             State::Established => self.unexpected(id, 3, now),
-            State::Idle | State::Connect | State::Active => {}
+            // Event 20, BGPOpen with DelayOpenTimer running: ours goes before the answer (RFC 4271 §8.2.2).
+            State::Active => {
+                self.send_open(id, now);
+                self.open(id, open, now);
+            }
+            State::Idle | State::Connect => {}
         }
     }
 
@@ -71,7 +77,7 @@ impl Session {
     fn opened(&mut self, id: ConnectionId, agreed: Agreed, now: Instant) {
         if let Some(other) = self.connections.iter().find(|other| other.id != id) {
             let (other_id, other_state) = (other.id, other.state);
-            let keep_dialled = (self.bgp_id, self.asn) > (agreed.bgp_id, self.settings.asn);
+            let keep_dialled = (self.bgp_id, self.asn) > (agreed.bgp_id, agreed.asn);
             let loser = match other_state {
                 State::OpenConfirm if is_accepted(id) == keep_dialled => Some(id),
                 State::OpenConfirm => Some(other_id),
@@ -95,48 +101,7 @@ impl Session {
             connection.agreed = Some(agreed);
             connection.restart_hold(now);
         }
-        self.send(id, encode_keepalive(), now);
-    }
-
-    /// What our OPEN and the peer's agree on, or why they do not.
-    fn agree(&self, open: &Open) -> Result<Agreed, (Notification, Down)> {
-        let PeerSettings {
-            asn,
-            hold_time,
-            families,
-            ..
-        } = &self.settings;
-        if open.asn() != *asn {
-            let down = Down::WrongAs {
-                expected: *asn,
-                got: open.asn(),
-            };
-            return Err((Notification::bad_peer_as(), down));
-        }
-        if open.bgp_id == self.bgp_id && self.kind() == PeerKind::Ibgp {
-            return Err((Notification::bad_bgp_id(), Down::SameId(self.bgp_id)));
-        }
-        let common = families & &open.families();
-        if common.is_empty() {
-            let ours: Vec<_> = families.iter().copied().collect();
-            let mut data = Vec::new();
-            for (afi, safi) in ours.iter().copied().map(afi_safi) {
-                data.extend_from_slice(&[1, 4]);
-                data.extend_from_slice(&afi.to_be_bytes());
-                data.extend_from_slice(&[0, safi]);
-            }
-            return Err((Notification::new(2, 7, &data), Down::NoFamily { ours }));
-        }
-        Ok(Agreed {
-            hold_time: open.hold_time.min(*hold_time),
-            families: common,
-            as_width: match open.four_octet_as() {
-                Some(_) => AsWidth::Four,
-                None => AsWidth::Two,
-            },
-            bgp_id: open.bgp_id,
-            restart: open.graceful_restart().cloned(),
-        })
+        self.send(id, encode_keepalive().into(), now);
     }
 
     pub(super) fn keepalive(&mut self, id: ConnectionId, now: Instant) {
@@ -145,13 +110,14 @@ impl Session {
         };
         match connection.state {
             State::OpenSent => self.unexpected(id, 1, now),
+            State::Active => self.unexpected(id, 0, now),
             State::OpenConfirm => {
                 connection.state = State::Established;
                 connection.restart_hold(now);
                 self.establish(id, now);
             }
             State::Established => connection.restart_hold(now),
-            State::Idle | State::Connect | State::Active => {}
+            State::Idle | State::Connect => {}
         }
     }
 

@@ -459,7 +459,7 @@ impl Lab {
     /// The peer stops reading after this much of an UPDATE.
     fn stop_reading(&mut self) {
         self.reads = false;
-        self.session.send_update(vec![0; 1000], self.now);
+        self.session.send_update(vec![0; 1000].into(), self.now);
         self.act();
     }
 
@@ -499,7 +499,7 @@ impl Lab {
                 }
                 Action::Close(id) => format!("close {}", name(id)),
                 Action::Up(id) => format!("up on {}", name(id)),
-                Action::Down(Ending::Orderly) => "down".to_owned(),
+                Action::Down(Ending::Orderly | Ending::Complaint) => "down".to_owned(),
                 Action::Down(Ending::Lost) => "lost".to_owned(),
             };
             self.told.push(told);

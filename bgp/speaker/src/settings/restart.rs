@@ -12,7 +12,8 @@ pub struct RestartSettings {
     pub graceful: Switch,
     /// Within how many seconds we are back, 1 to 4095: what our OPEN says.
     pub time: u16,
-    /// Whether routes are kept after a NOTIFICATION and a hold timer too (RFC 8538), if the peer can.
+    /// Whether routes are kept after a NOTIFICATION and a hold timer too (RFC 8538), if the peer can. Then a host that is
+    /// really dead keeps its routes for the restart time as well.
     pub notification: Switch,
     /// How long stale routes are kept at the lowest preference once the restart time is over (RFC 9494);
     /// not at all if none. At most 2^24 − 1 seconds.
@@ -24,7 +25,7 @@ impl Default for RestartSettings {
         Self {
             graceful: Switch::On,
             time: RESTART_TIME,
-            notification: Switch::On,
+            notification: Switch::Off,
             long_lived: None,
         }
     }

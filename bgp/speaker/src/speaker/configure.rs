@@ -1,14 +1,11 @@
 //! Settings that change while sessions run.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
-
-use ipnet::IpNet;
 
 use super::Speaker;
 use super::peer::Peer;
-use crate::rib::{Path, Source};
 use crate::session::{self, Down, Session, Unusable};
 use crate::settings::{PeerSettings, Settings};
 use crate::types::{Asn, BgpId, PeerName};
@@ -16,23 +13,42 @@ use crate::wire::notification::Cease;
 
 impl Speaker {
     pub(super) fn set_settings(&mut self, settings: Settings, now: Instant) {
+        let old = std::mem::replace(&mut self.settings, settings);
         let Settings {
             asn,
             bgp_id,
-            next_hops,
+            next_hops: _,
             peers,
-            announce,
-            ..
-        } = settings;
-        let identity_changed = (asn, bgp_id) != (self.settings.asn, self.settings.bgp_id);
-        self.settings.asn = asn;
-        self.settings.bgp_id = bgp_id;
+            announce: _,
+            announcements: _,
+            aggregates: _,
+            cluster_id,
+            best_path,
+            ranges,
+            ebgp_requires_policy,
+            graceful_shutdown: _,
+            honour_graceful_shutdown,
+            tell_routes,
+        } = self.settings.clone();
+        let identity_changed = (asn, bgp_id) != (old.asn, old.bgp_id);
+        let judged_anew = (cluster_id, ebgp_requires_policy, honour_graceful_shutdown)
+            != (
+                old.cluster_id,
+                old.ebgp_requires_policy,
+                old.honour_graceful_shutdown,
+            );
         for name in self.peers.keys().cloned().collect::<Vec<_>>() {
-            if !peers.contains_key(&name) {
+            let range = self.peers.get(&name).and_then(|peer| peer.range.clone());
+            let stays = match range {
+                None => peers.contains_key(&name),
+                Some(range) => !identity_changed && ranges.get(&range) == old.ranges.get(&range),
+            };
+            if !stays {
                 self.stop(&name, Cease::PeerDeconfigured, Down::Removed, now);
                 self.peers.remove(&name);
             }
         }
+        self.rib.set_rules(best_path);
         let usable = check(asn, bgp_id, &peers);
         // First end what must end, so that an address may move from one peer to another at once.
         let mut begin = Vec::new();
@@ -42,36 +58,104 @@ impl Speaker {
                 !identity_changed && peer.unusable == unusable && peer.same_session(new)
             });
             if keep {
-                if let Some(peer) = self.peers.get_mut(name) {
-                    peer.set_settings(new.clone(), &self.rib, now);
-                }
-                self.follow(name, now);
+                self.adjust(name, new, judged_anew, now);
             } else {
-                self.stop(name, Cease::AdministrativeReset, Down::Settings, now);
+                match &new.shut_down {
+                    Some(text) => {
+                        let down = Down::ShutDown(text.clone());
+                        self.stop(name, Cease::AdministrativeShutdown, down, now);
+                    }
+                    None => self.stop(name, Cease::AdministrativeReset, Down::Settings, now),
+                }
                 begin.push((name.clone(), new.clone(), unusable));
             }
         }
         for (name, settings, unusable) in begin {
-            let seed = self.jitter.next();
-            let session = Session::new(settings.clone(), asn, bgp_id, self.fresh_until, seed, now);
-            let peer = Peer::new(name.clone(), settings, session, unusable);
-            self.peers.insert(name.clone(), peer);
-            self.start(&name, now);
+            self.add(name, settings, unusable, now);
         }
-        self.settings.peers = peers;
-        self.settings.announce = announce;
-        self.announce();
-        if next_hops != self.settings.next_hops {
-            self.settings.next_hops = next_hops;
-            self.refresh_addresses();
+        self.originate();
+        if tell_routes != old.tell_routes {
+            self.owner.forget(&self.rib, &mut self.actions);
+            if tell_routes.is_on() {
+                let Self {
+                    owner,
+                    rib,
+                    actions,
+                    ..
+                } = self;
+                let all: Vec<_> = crate::types::Family::ALL
+                    .into_iter()
+                    .flat_map(|family| rib.slots(family))
+                    .collect();
+                owner.tell(rib, &all, actions);
+            }
         }
+        self.refresh_addresses();
     }
 
-    fn start(&mut self, name: &PeerName, now: Instant) {
+    /// Adds a peer and begins.
+    pub(super) fn add(
+        &mut self,
+        name: PeerName,
+        settings: PeerSettings,
+        unusable: Option<Unusable>,
+        now: Instant,
+    ) {
+        let seed = self.jitter.next();
+        let Settings { asn, bgp_id, .. } = self.settings;
+        let session = Session::new(settings.clone(), asn, bgp_id, self.fresh_until, seed, now);
+        let peer = Peer::new(name.clone(), settings, session, unusable);
+        self.peers.insert(name.clone(), peer);
+        self.start(&name, now);
+    }
+
+    /// New settings of a peer whose session stays.
+    fn adjust(&mut self, name: &PeerName, new: &PeerSettings, judged_anew: bool, now: Instant) {
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        let old = std::mem::replace(&mut peer.settings, new.clone());
+        if old != *new {
+            peer.session.set_settings(new.clone(), now);
+        }
+        if old.reflection != new.reflection
+            && let (Some(source), Some(neighbour)) = (peer.source, peer.neighbour())
+        {
+            self.rib.neighbours.set(source, neighbour);
+        }
+        let Some(peer) = self.peers.get_mut(name) else {
+            return;
+        };
+        if !new.keep_received.is_on() {
+            for attrs in std::mem::take(&mut peer.kept).into_values() {
+                self.rib.store.release(attrs);
+            }
+        }
+        let import = |settings: &PeerSettings| {
+            (
+                settings.import_filter.clone(),
+                settings.allow_own_as,
+                settings.keep_received,
+            )
+        };
+        if judged_anew || import(&old) != import(new) {
+            self.import_again(name, now);
+        }
+        self.follow(name, now);
+    }
+
+    pub(super) fn start(&mut self, name: &PeerName, now: Instant) {
         if let Some(peer) = self.peers.get_mut(name)
             && peer.unusable.is_none()
         {
-            peer.session.handle_event(session::Event::ManualStart, now);
+            match peer.settings.shut_down.clone() {
+                None => peer.session.handle_event(session::Event::ManualStart, now),
+                Some(text) => {
+                    let (cease, down) = (Cease::AdministrativeShutdown, Down::ShutDown(text));
+                    let stop = session::Event::ManualStop(cease, down);
+                    peer.session.handle_event(stop, now);
+                }
+            }
         }
         self.follow(name, now);
     }
@@ -82,31 +166,7 @@ impl Speaker {
             peer.session.handle_event(event, now);
         }
         self.follow(name, now);
-        if let Some(peer) = self.peers.get_mut(name) {
-            let void = peer.no_stale();
-            self.void(name, void);
-        }
-    }
-
-    /// Brings own prefixes in the table in line with the settings.
-    pub(super) fn announce(&mut self) {
-        let wanted: BTreeSet<IpNet> = self.settings.announce.iter().map(IpNet::trunc).collect();
-        let gone: Vec<_> = self.announced.difference(&wanted).copied().collect();
-        let new: Vec<_> = wanted.difference(&self.announced).copied().collect();
-        self.announced = wanted;
-        for prefix in gone {
-            let selection = self.rib.remove(&prefix, None);
-            self.selected(prefix, &selection);
-        }
-        for prefix in new {
-            let path = Path {
-                source: Source::Own,
-                attrs: self.own_attrs.clone(),
-                next_hop: unspecified(&prefix),
-            };
-            let selection = self.rib.insert(prefix, path);
-            self.selected(prefix, &selection);
-        }
+        self.void(name);
     }
 }
 
@@ -123,9 +183,10 @@ fn check(
         let no_host = address.is_unspecified()
             || address.is_multicast()
             || address == IpAddr::V4(Ipv4Addr::BROADCAST);
+        let local_as_zero = peer.local_as.is_some_and(|local| local.asn == Asn(0));
         let problem = if no_host {
             Some(Unusable::Address(address))
-        } else if asn == Asn(0) || peer.asn == Asn(0) {
+        } else if asn == Asn(0) || peer.asn == Asn(0) || local_as_zero {
             Some(Unusable::AsZero)
         } else if bgp_id.0.is_unspecified() {
             Some(Unusable::IdZero)
@@ -142,12 +203,4 @@ fn check(
         unusable.extend(problem.map(|problem| (name.clone(), problem)));
     }
     unusable
-}
-
-/// The unspecified address of a prefix' family.
-fn unspecified(prefix: &IpNet) -> IpAddr {
-    match prefix {
-        IpNet::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpNet::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
 }

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::peer::Peer;
 use super::{Action, ConnectionId, Speaker, Stream};
 use crate::session;
-use crate::wire::{MessageType, Notification, Open, RouteRefresh, Update, take_frame};
+use crate::settings::{Dial, PeerSettings};
+use crate::types::PeerName;
+use crate::wire::{MessageType, Notification, Open, take_frame_of};
 
 impl Speaker {
     pub(super) fn accepted(
@@ -20,18 +21,44 @@ impl Speaker {
             .peers
             .iter()
             .find(|(_, peer)| peer.settings.address == remote && peer.unusable.is_none());
-        let Some(name) = known.map(|(name, _)| name.clone()) else {
+        let known = known.map(|(name, _)| name.clone());
+        let Some(name) = known.or_else(|| self.guest(remote, now)) else {
             self.actions.push_back(Action::Stranger { remote });
             self.actions.push_back(Action::Close { connection });
             return;
         };
-        let stream = Stream {
-            peer: name.clone(),
-            partial: Vec::new(),
-        };
-        self.streams.insert(connection, stream);
+        self.streams.insert(connection, Stream::of(&name));
         let event = session::Event::TcpConnectionConfirmed(connection, local.to_canonical());
         self.tell(connection, event, now);
+    }
+
+    /// Makes whoever dials from a range a peer, unless the range is full.
+    fn guest(&mut self, remote: IpAddr, now: Instant) -> Option<PeerName> {
+        let ranges = self.settings.ranges.iter();
+        let (range, how) = ranges
+            .filter(|(_, how)| how.prefix.contains(&remote))
+            .max_by_key(|(_, how)| how.prefix.prefix_len())?;
+        let (range, how) = (range.clone(), how.clone());
+        let guests = self.peers.values();
+        let guests = guests.filter(|peer| peer.range.as_ref() == Some(&range));
+        let unusable = self.settings.asn.0 == 0 || self.settings.bgp_id.0.is_unspecified();
+        if unusable || guests.count() >= how.limit as usize {
+            return None;
+        }
+        let name: PeerName = format!("{range}-{remote}").into();
+        if self.peers.contains_key(&name) {
+            return None;
+        }
+        let settings = PeerSettings {
+            address: remote,
+            dial: Dial::Passive,
+            ..how.template
+        };
+        self.add(name.clone(), settings, None, now);
+        let peer = self.peers.get_mut(&name)?;
+        peer.range = Some(range);
+        peer.session.accept_as(how.asns);
+        Some(name)
     }
 
     /// Hands an event to the session that the connection is of.
@@ -47,23 +74,26 @@ impl Speaker {
     }
 
     /// Takes whole messages out of what came.
-    pub(super) fn received(&mut self, connection: ConnectionId, octets: &[u8], now: Instant) {
+    pub(super) fn take_in(&mut self, connection: ConnectionId, octets: &[u8], now: Instant) {
         let Some(stream) = self.streams.get_mut(&connection) else {
             return;
         };
-        if stream.partial.is_empty() {
-            let left = self.messages(connection, octets, now);
-            if let Some(stream) = self.streams.get_mut(&connection) {
-                stream.partial = left.to_vec();
-            }
+        let name = stream.peer.clone();
+        let partial = std::mem::take(&mut stream.partial);
+        if let Some(peer) = self.peers.get_mut(&name) {
+            peer.counts.octets_in += octets.len() as u64;
+        }
+        let rest = if partial.is_empty() {
+            self.messages(connection, &name, octets, now).to_vec()
         } else {
-            let mut whole = std::mem::take(&mut stream.partial);
+            let mut whole = partial;
             whole.extend_from_slice(octets);
-            let left = self.messages(connection, &whole, now).len();
-            if let Some(stream) = self.streams.get_mut(&connection) {
-                whole.drain(..whole.len() - left);
-                stream.partial = whole;
-            }
+            let left = self.messages(connection, &name, &whole, now).len();
+            whole.drain(..whole.len() - left);
+            whole
+        };
+        if let Some(stream) = self.streams.get_mut(&connection) {
+            stream.partial = rest;
         }
     }
 
@@ -71,13 +101,16 @@ impl Speaker {
     fn messages<'a>(
         &mut self,
         connection: ConnectionId,
+        name: &PeerName,
         mut octets: &'a [u8],
         now: Instant,
     ) -> &'a [u8] {
         while self.streams.contains_key(&connection) {
-            match take_frame(&mut octets) {
+            let peer = self.peers.get(name);
+            let max = peer.map_or(0, |peer| peer.session.max_message(connection));
+            match take_frame_of(&mut octets, max) {
                 Ok(None) => return octets,
-                Ok(Some(frame)) => self.message(connection, frame.kind, frame.body, now),
+                Ok(Some(frame)) => self.message(connection, name, frame.kind, frame.body, now),
                 Err(error) => {
                     let event = session::Event::BgpHeaderErr(connection, error);
                     self.tell(connection, event, now);
@@ -87,7 +120,15 @@ impl Speaker {
         &[]
     }
 
-    fn message(&mut self, connection: ConnectionId, kind: MessageType, body: &[u8], now: Instant) {
+    fn message(
+        &mut self,
+        connection: ConnectionId,
+        name: &PeerName,
+        kind: MessageType,
+        body: &[u8],
+        now: Instant,
+    ) {
+        let established = self.established(connection, name);
         let event = match kind {
             MessageType::Open => match Open::decode(body) {
                 Ok(open) => session::Event::BgpOpen(connection, open),
@@ -97,77 +138,20 @@ impl Speaker {
                 session::Event::NotifMsg(connection, Notification::decode(body))
             }
             MessageType::Keepalive => session::Event::KeepAliveMsg(connection),
-            MessageType::Update => self.update(connection, body),
-            MessageType::RouteRefresh => self.route_refresh(connection, body),
+            MessageType::Update if established => self.update(connection, name, body),
+            MessageType::Update => session::Event::UpdateMsg(connection),
+            MessageType::RouteRefresh if established => {
+                self.route_refresh(connection, name, body, now)
+            }
+            MessageType::RouteRefresh => session::Event::RouteRefreshMsg(connection),
         };
         self.tell(connection, event, now);
     }
 
-    /// Takes an UPDATE into the table; says what it means for the session.
-    fn update(&mut self, connection: ConnectionId, body: &[u8]) -> session::Event {
-        let Some(context) = self.established(connection).map(Peer::context) else {
-            return session::Event::UpdateMsg(connection);
-        };
-        match Update::decode(body, context) {
-            Ok(update) => {
-                self.apply(connection, update);
-                session::Event::UpdateMsg(connection)
-            }
-            Err(error) => session::Event::UpdateMsgErr(connection, error),
-        }
-    }
-
-    fn route_refresh(&mut self, connection: ConnectionId, body: &[u8]) -> session::Event {
-        if let RouteRefresh::Request(family) = RouteRefresh::decode(body) {
-            let Self {
-                peers,
-                streams,
-                rib,
-                ..
-            } = self;
-            let stream = streams.get(&connection);
-            if let Some(peer) = stream.and_then(|stream| peers.get_mut(&stream.peer)) {
-                peer.refresh(connection, family, rib);
-            }
-        }
-        session::Event::RouteRefreshMsg(connection)
-    }
-
-    /// The peer whose established session runs over `connection`.
-    fn established(&self, connection: ConnectionId) -> Option<&Peer> {
-        let peer = self.peers.get(&self.streams.get(&connection)?.peer)?;
-        let (established, ..) = peer.session.established()?;
-        (established == connection).then_some(peer)
-    }
-
-    fn apply(&mut self, connection: ConnectionId, update: Update<'_>) {
-        let Some(name) = self
-            .streams
-            .get(&connection)
-            .map(|stream| stream.peer.clone())
-        else {
-            return;
-        };
-        let Self {
-            settings,
-            peers,
-            rib,
-            own_addresses,
-            interner,
-            actions,
-            ..
-        } = self;
-        let Some(peer) = peers.get_mut(&name) else {
-            return;
-        };
-        let importer = peer.importer(settings.asn, settings.bgp_id, own_addresses);
-        let changes = peer.apply(update, importer.as_ref(), rib, interner);
-        if let Some(error) = peer.complaint.take() {
-            let peer = name.clone();
-            actions.push_back(Action::BadUpdate { peer, error });
-        }
-        for (prefix, selection) in changes {
-            self.selected(prefix, &selection);
-        }
+    /// Whether the peer's established session runs over `connection`.
+    fn established(&self, connection: ConnectionId, name: &PeerName) -> bool {
+        let peer = self.peers.get(name);
+        let established = peer.and_then(|peer| peer.session.established());
+        established.is_some_and(|(id, ..)| id == connection)
     }
 }

@@ -2,63 +2,73 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnet::IpNet;
 
-use super::table::Table;
-use crate::interner::Interner;
-use crate::rib::{AdjRibOut, Exporter, Importer, LocRib, Neighbour, Selection};
-use crate::session::{ConnectionId, Down, Ending, Session, Unusable};
-use crate::settings::{NextHops, PeerSettings};
-use crate::status::PeerStatus;
-use crate::types::{Asn, BgpId, Family, PeerName, State};
-use crate::wire::{Announced, AsWidth, Context, GracefulRestart, Nlri, Update};
+use super::restart::Restart;
+use crate::export::{Exporter, Lag, Lane, Told};
+use crate::rib::{AttrId, Importer, Neighbour, SourceId};
+use crate::session::{Agreed, Session, Unusable};
+use crate::settings::{HoldTime, NextHops, OwnAs, PeerSettings, Settings, Switch};
+use crate::types::{Family, PeerName, State};
+use crate::wire::{Context, MAX_EXTENDED, MAX_MESSAGE, NextHop, PathIds, PeerKind, Shape};
 
-/// One configured peer.
+/// One peer.
 #[derive(Debug)]
 pub(super) struct Peer {
-    name: PeerName,
+    pub(super) name: PeerName,
     pub(super) settings: PeerSettings,
     pub(super) session: Session,
     /// Why its settings cannot be used; it stays idle then.
     pub(super) unusable: Option<Unusable>,
+    /// The range that it came from; it goes when its session does.
+    pub(super) range: Option<String>,
     /// The state that was last told to the driver.
     pub(super) noted: State,
-    pub(super) out: AdjRibOut,
+    /// Its number in the table, while it has or may have paths there.
+    pub(super) source: Option<SourceId>,
+    /// The group it is told with, while established.
+    pub(super) group: Option<usize>,
+    /// What it lacks that its group was told.
+    pub(super) lag: Option<Lag>,
+    /// Our address by family, for the families it speaks; it stands as next hop.
+    pub(super) next_hops: BTreeMap<Family, NextHop>,
+    /// What was received, before the filter; kept if the settings ask for it.
+    pub(super) kept: BTreeMap<(IpNet, u32), AttrId>,
+    /// Counted up when what its routes become changes.
+    pub(super) generation: u32,
+    pub(super) restart: Restart,
+    pub(super) counts: Counts,
+    pub(super) end_of_rib: BTreeSet<Family>,
+    pub(super) errors: Tally,
+    pub(super) refusals: Tally,
     /// What to tell the driver about its bad UPDATEs, the first time in a session.
     pub(super) complaint: Option<String>,
-    neighbour: Option<Arc<Neighbour>>,
-    next_hops: BTreeMap<Family, IpAddr>,
-    /// How the peer restarts, as it said in the present or last session.
-    restart: Option<GracefulRestart>,
-    stale: Option<Stale>,
-    received: u32,
-    end_of_rib: BTreeSet<Family>,
-    errors: Tally,
-    refusals: Tally,
 }
 
-/// Routes of a session that was lost, kept while the peer restarts (RFC 4724 §4.2). They are in the table.
-#[derive(Debug)]
-struct Stale {
-    prefixes: BTreeSet<IpNet>,
-    until: Instant,
+/// What has passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Paths in the table, by family.
+    pub(super) paths: [u32; 2],
+    pub(super) updates_in: u64,
+    pub(super) updates_out: u64,
+    pub(super) octets_in: u64,
+    pub(super) octets_out: u64,
+    /// How often the session was established.
+    pub(super) sessions: u64,
 }
-
-/// How long a peer that is back may take for its End-of-RIB before what it has not told again goes.
-const STALE_TIME: Duration = Duration::from_mins(6);
 
 /// How often something happened, and the last instance.
 #[derive(Debug, Default)]
-struct Tally {
-    count: u64,
-    last: String,
+pub(super) struct Tally {
+    pub(super) count: u64,
+    pub(super) last: String,
 }
 
 impl Tally {
-    fn add(&mut self, what: impl ToString) {
+    pub(super) fn add(&mut self, what: impl ToString) {
         self.count += 1;
         self.last = what.to_string();
     }
@@ -76,355 +86,219 @@ impl Peer {
             settings,
             session,
             unusable,
+            range: None,
             noted: State::Idle,
-            out: AdjRibOut::default(),
-            complaint: None,
-            neighbour: None,
+            source: None,
+            group: None,
+            lag: None,
             next_hops: BTreeMap::new(),
-            restart: None,
-            stale: None,
-            received: 0,
+            kept: BTreeMap::new(),
+            generation: 0,
+            restart: Restart::default(),
+            counts: Counts::default(),
             end_of_rib: BTreeSet::new(),
             errors: Tally::default(),
             refusals: Tally::default(),
+            complaint: None,
         }
     }
 
     /// Whether `new` leaves a running session as it is.
     pub(super) fn same_session(&self, new: &PeerSettings) -> bool {
-        let mut old = self.settings.clone();
-        // What takes effect without a new session.
-        old.port = new.port;
-        old.dial = new.dial;
-        old.export = new.export;
-        old == *new
+        let PeerSettings {
+            address,
+            port: _,
+            asn,
+            hold_time,
+            source,
+            dial: _,
+            families,
+            export: _,
+            import_filter: _,
+            export_filter: _,
+            shut_down,
+            delay_open: _,
+            restart,
+            extended_messages,
+            enhanced_refresh,
+            extended_next_hop,
+            add_path,
+            reflection: _,
+            next_hop: _,
+            allow_own_as: _,
+            local_as,
+            own_as: _,
+            private_as: _,
+            prefix_limits: _,
+            keep_received: _,
+            graceful_shutdown: _,
+        } = new;
+        let old = &self.settings;
+        (*address, *asn, *hold_time, *source) == (old.address, old.asn, old.hold_time, old.source)
+            && (families, shut_down, restart) == (&old.families, &old.shut_down, &old.restart)
+            && (*extended_messages, *enhanced_refresh)
+                == (old.extended_messages, old.enhanced_refresh)
+            && (*extended_next_hop, *add_path) == (old.extended_next_hop, old.add_path)
+            && *local_as == old.local_as
     }
 
-    /// Takes settings for which [`Peer::same_session`] holds.
-    pub(super) fn set_settings(&mut self, settings: PeerSettings, rib: &LocRib, now: Instant) {
-        if settings == self.settings {
-            return;
-        }
-        if settings.export != self.settings.export && self.neighbour.is_some() {
-            self.out.touch_all(rib);
-        }
-        self.session.set_settings(settings.clone(), now);
-        self.settings = settings;
+    /// What both sides agreed on, while established.
+    pub(super) fn agreed(&self) -> Option<&Agreed> {
+        self.session.established().map(|(_, agreed, _)| agreed)
     }
 
-    /// The session is established. Returns the routes of the one before that are void now.
-    pub(super) fn up(&mut self, rib: &LocRib, now: Instant) -> BTreeSet<IpNet> {
-        let Some((_, agreed, _)) = self.session.established() else {
-            return BTreeSet::new();
-        };
-        self.neighbour = Some(Arc::new(Neighbour {
+    /// How the peer's routes are known in the table.
+    pub(super) fn neighbour(&self) -> Option<Neighbour> {
+        let agreed = self.agreed()?;
+        Some(Neighbour {
             name: self.name.clone(),
             kind: self.session.kind(),
             address: self.settings.address,
             bgp_id: agreed.bgp_id,
-        }));
-        self.out = AdjRibOut::start(rib, &agreed.families);
-        self.restart.clone_from(&agreed.restart);
-        let preserved = self.restart.as_ref().map(GracefulRestart::preserved);
-        let kept = &preserved.unwrap_or_default() & &agreed.families;
-        if let Some(stale) = &mut self.stale {
-            stale.until = now + STALE_TIME;
-        }
-        self.stale_without(|family| !kept.contains(&family))
+            reflection: self.settings.reflection,
+        })
     }
 
-    /// When [`Peer::stale_expired`] or the session has something to do.
+    /// How others know what it told.
+    pub(super) fn told(&self) -> Option<Told> {
+        self.source.map(Told::by)
+    }
+
+    /// When [`super::Speaker::handle_timeout`] has something to do for it.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let stale = self.stale.as_ref().map(|stale| stale.until);
-        self.session.poll_timeout().into_iter().chain(stale).min()
+        let timers = [self.session.poll_timeout(), self.restart.poll_timeout()];
+        timers.into_iter().flatten().min()
     }
 
-    /// The kept routes that are void because the peer took too long.
-    pub(super) fn stale_expired(&mut self, now: Instant) -> BTreeSet<IpNet> {
-        match &self.stale {
-            Some(stale) if stale.until <= now => self.no_stale(),
-            Some(_) | None => BTreeSet::new(),
-        }
+    /// How UPDATEs of the peer are to be read.
+    pub(super) fn context(&self) -> Option<Context> {
+        let agreed = self.agreed()?;
+        Some(Context {
+            as_width: agreed.as_width,
+            peer: self.session.kind(),
+            add_path: agreed.paths_in,
+            extended_next_hop: agreed.extended_next_hop,
+        })
     }
 
-    /// All kept routes, which are void.
-    pub(super) fn no_stale(&mut self) -> BTreeSet<IpNet> {
-        self.stale_without(|_| true)
-    }
-
-    /// Takes the kept routes of some families out.
-    fn stale_without(&mut self, void: impl Fn(Family) -> bool) -> BTreeSet<IpNet> {
-        let Some(stale) = &mut self.stale else {
-            return BTreeSet::new();
-        };
-        let gone: BTreeSet<IpNet> = stale
-            .prefixes
-            .extract_if(.., |prefix| void(Family::of_address(prefix.addr())))
-            .collect();
-        if stale.prefixes.is_empty() {
-            self.stale = None;
-        }
-        self.received -= u32::try_from(gone.len()).unwrap_or(u32::MAX);
-        gone
-    }
-
-    /// The session is over. `told` is what the peer has in the table; what is void of it is returned.
-    pub(super) fn down(
-        &mut self,
-        ending: Ending,
-        told: Vec<IpNet>,
-        now: Instant,
-    ) -> BTreeSet<IpNet> {
-        let kept = match (ending, &self.restart) {
-            (Ending::Lost, Some(restart)) if restart.time > 0 => restart.known_families(),
-            (Ending::Lost | Ending::Orderly, _) => BTreeSet::new(),
-        };
-        let time = self.restart.as_ref().map_or(0, |restart| restart.time);
-        self.stale = Some(Stale {
-            prefixes: told.into_iter().collect(),
-            until: now + Duration::from_secs(time.into()),
-        });
-        let void = self.stale_without(|family| !kept.contains(&family));
-        self.neighbour = None;
-        self.next_hops.clear();
-        self.out = AdjRibOut::default();
-        self.end_of_rib.clear();
-        self.errors = Tally::default();
-        self.refusals = Tally::default();
-        void
-    }
-
-    /// `prefix` may have to be told.
-    pub(super) fn touch(&mut self, prefix: IpNet) {
-        if self.neighbour.is_some() {
-            self.out.touch(prefix);
-        }
-    }
-
-    /// The peer asks for all routes of `family` again.
-    pub(super) fn refresh(&mut self, connection: ConnectionId, family: Family, rib: &LocRib) {
-        let agreed = self
-            .session
-            .established()
-            .is_some_and(|(id, agreed, _)| id == connection && agreed.families.contains(&family));
-        if agreed {
-            self.out.refresh(family, rib);
-        }
+    /// What routes of the peer are checked against.
+    pub(super) fn importer<'a>(
+        &self,
+        settings: &Settings,
+        own: &'a BTreeSet<IpAddr>,
+    ) -> Option<Importer<'a>> {
+        let (_, _, local) = self.session.established()?;
+        let kind = self.session.kind();
+        let required = kind == PeerKind::Ebgp && settings.ebgp_requires_policy.is_on();
+        Some(Importer {
+            asn: settings.asn,
+            allow_own_as: self.settings.allow_own_as,
+            local_as: self.settings.local_as,
+            bgp_id: settings.bgp_id,
+            cluster: settings.cluster_id.unwrap_or(settings.bgp_id),
+            kind,
+            graceful_shutdown: settings.honour_graceful_shutdown,
+            without_policy: (required && self.settings.import_filter.is_none()).into(),
+            local,
+            own,
+        })
     }
 
     /// Chooses our address for each family's routes; `local` are our addresses in all sessions.
-    pub(super) fn set_next_hops(
-        &mut self,
-        configured: NextHops,
-        local: &BTreeSet<IpAddr>,
-        rib: &LocRib,
-    ) {
+    pub(super) fn choose_next_hops(&mut self, configured: NextHops, local: &BTreeSet<IpAddr>) {
         let Some((_, agreed, own)) = self.session.established() else {
+            self.next_hops.clear();
             return;
         };
         let reachable = |address: &IpAddr| match address {
             IpAddr::V4(_) => true,
             IpAddr::V6(v6) => !v6.is_unicast_link_local(),
         };
-        let next_hops: BTreeMap<Family, IpAddr> = agreed
+        let choose = |family: Family| {
+            let fits =
+                |address: &&IpAddr| Family::of_address(**address) == family && reachable(address);
+            // Over a link without other addresses the link-local one is all there is; and an IPv4 route may have
+            // an IPv6 next hop where that was agreed on (RFC 8950).
+            let six = family == Family::Ipv6 || agreed.extended_next_hop.is_on();
+            let over_link = Some(own).filter(|own| own.is_ipv6() && six);
+            let address = Some(&own).filter(fits).copied();
+            let address = address.or_else(|| configured.of(family)).or(over_link);
+            address.or_else(|| local.iter().find(fits).copied())
+        };
+        self.next_hops = agreed
             .families
             .iter()
-            .filter_map(|family| {
-                let fits = |address: &&IpAddr| {
-                    Family::of_address(**address) == *family && reachable(address)
-                };
-                let address = Some(&own).filter(fits).copied();
-                let address = address.or_else(|| configured.of(*family));
-                Some((
-                    *family,
-                    address.or_else(|| local.iter().find(fits).copied())?,
-                ))
+            .filter_map(|family| Some((*family, NextHop::from(choose(*family)?))))
+            .collect();
+    }
+
+    /// How the peer is told; `None` unless established.
+    pub(super) fn exporter(&self, settings: &Settings) -> Option<Exporter> {
+        let agreed = self.agreed()?;
+        let own = &self.settings;
+        let kind = self.session.kind();
+        let max = if agreed.extended_messages.is_on() {
+            MAX_EXTENDED
+        } else {
+            MAX_MESSAGE
+        };
+        let lane = |family: Family| {
+            let several = agreed.paths_out.contains(family);
+            Some(Lane {
+                own: *self.next_hops.get(&family)?,
+                shape: Shape {
+                    as_width: agreed.as_width,
+                    max,
+                    ids: if several {
+                        PathIds::Present
+                    } else {
+                        PathIds::Absent
+                    },
+                },
+                extended_next_hop: agreed.extended_next_hop,
+                paths: if several { own.add_path.send.max(1) } else { 0 },
             })
-            .collect();
-        if next_hops != self.next_hops {
-            self.next_hops = next_hops;
-            self.out.touch_all(rib);
-        }
-    }
-
-    /// How UPDATEs of the peer are to be read; only while established.
-    pub(super) fn context(&self) -> Context {
-        let agreed = self.session.established().map(|(_, agreed, _)| agreed);
-        Context {
-            as_width: agreed.map_or(AsWidth::Four, |agreed| agreed.as_width),
-            peer: self.session.kind(),
-        }
-    }
-
-    /// What routes of the peer are checked against.
-    pub(super) fn importer<'a>(
-        &self,
-        asn: Asn,
-        bgp_id: BgpId,
-        own: &'a BTreeSet<IpAddr>,
-    ) -> Option<Importer<'a>> {
-        let (_, _, local) = self.session.established()?;
-        Some(Importer {
-            asn,
-            bgp_id,
-            local,
-            own,
+        };
+        let leaving = settings.graceful_shutdown.is_on() || own.graceful_shutdown.is_on();
+        let required = kind == PeerKind::Ebgp && settings.ebgp_requires_policy.is_on();
+        Some(Exporter {
+            kind,
+            asn: settings.asn,
+            bgp_id: settings.bgp_id,
+            cluster: settings.cluster_id.unwrap_or(settings.bgp_id),
+            local_as: own.local_as,
+            override_as: (own.own_as == OwnAs::Override).then_some(agreed.asn),
+            private_as: own.private_as,
+            export: own.export,
+            filter: own.export_filter.clone(),
+            without_policy: (required && own.export_filter.is_none()).into(),
+            reflection: own.reflection,
+            next_hop: own.next_hop,
+            graceful_shutdown: leaving.into(),
+            long_lived: Switch::from(!agreed.long_lived.is_empty()),
+            lanes: [lane(Family::Ipv4), lane(Family::Ipv6)],
         })
     }
 
-    /// How the peer is told routes, if there is something to tell.
-    pub(super) fn exporter(&self, asn: Asn) -> Option<Exporter> {
-        let (_, agreed, _) = self.session.established()?;
-        (!self.out.is_idle()).then(|| Exporter {
-            peer: self.name.clone(),
-            kind: self.session.kind(),
-            asn,
-            export: self.settings.export,
-            as_width: agreed.as_width,
-            next_hops: self.next_hops.clone(),
-        })
-    }
-
-    /// Takes an UPDATE into the table; says what changed there.
-    pub(super) fn apply(
-        &mut self,
-        update: Update<'_>,
-        importer: Option<&Importer<'_>>,
-        rib: &mut LocRib,
-        interner: &mut Interner,
-    ) -> Vec<(IpNet, Selection)> {
-        let (Some((_, agreed, _)), Some(neighbour), Some(importer)) =
-            (self.session.established(), self.neighbour.clone(), importer)
-        else {
-            return Vec::new();
-        };
-        let spoken = |nlri: &Nlri<'_>| agreed.families.contains(&nlri.family());
-        let withdrawn: Vec<_> = [Some(update.withdrawn), update.mp_withdrawn]
-            .into_iter()
-            .flatten()
-            .filter(spoken)
-            .collect();
-        let classic = update
-            .next_hop
-            .map(|next_hop| (IpAddr::V4(next_hop), update.nlri));
-        let multiprotocol = update.mp_nlri.map(|reach| (reach.next_hop, reach.nlri));
-        let announced: Vec<_> = [classic, multiprotocol]
-            .into_iter()
-            .flatten()
-            .filter(|(_, nlri)| spoken(nlri))
-            .collect();
-        let ended = update.end_of_rib;
-        self.end_of_rib.extend(ended);
-        for error in update.discarded {
-            self.complain(&error);
-        }
-        let mut table = Table {
-            neighbour,
-            rib,
-            received: &mut self.received,
-            stale: self.stale.as_mut().map(|stale| &mut stale.prefixes),
-            changes: Vec::new(),
-        };
-        for nlri in withdrawn {
-            table.withdraw(nlri);
-        }
-        let mut refused = None;
-        let mut unusable = None;
-        match update.announced {
-            Announced::Nothing => {}
-            Announced::Unusable(error) => {
-                for (_, nlri) in announced {
-                    table.withdraw(nlri);
-                }
-                // Also where NEXT_HOP is what is missing.
-                table.withdraw(update.nlri);
-                unusable = Some(error);
-            }
-            Announced::Routes(attrs) => {
-                let attrs = interner.intern(attrs);
-                for (next_hop, nlri) in announced {
-                    refused = table.announce(importer, &attrs, next_hop, nlri).or(refused);
-                }
-            }
-        }
-        let mut changes = table.changes;
-        for prefix in self.stale_without(|family| Some(family) == ended) {
-            changes.push((prefix, rib.remove(&prefix, Some(&self.name))));
-        }
-        if let Some(error) = unusable {
-            self.complain(&error);
-        }
-        if let Some(refusal) = refused {
-            self.refusals.add(refusal);
-        }
-        changes
-    }
-
-    fn complain(&mut self, error: &impl ToString) {
+    pub(super) fn complain(&mut self, error: &impl ToString) {
         if self.errors.count == 0 {
             self.complaint = Some(error.to_string());
         }
         self.errors.add(error.to_string());
     }
 
-    /// How it is.
-    pub(super) fn status(&self) -> PeerStatus {
-        let established = self.session.established();
-        let agreed = established.map(|(_, agreed, _)| agreed);
-        let (reason, hint) = match (&self.unusable, agreed) {
-            (Some(unusable), _) => {
-                let down = Down::Unusable(unusable.clone());
-                (down.to_string(), down.hint())
-            }
-            (None, None) => (self.session.reason(), self.session.hint()),
-            (None, Some(_)) => (String::new(), String::new()),
-        };
-        PeerStatus {
-            address: self.settings.address,
-            asn: self.settings.asn,
-            state: self.session.state(),
-            since: self.session.since(),
-            reason,
-            hint,
-            notes: self.notes(),
-            received: self.received,
-            announced: u32::try_from(self.out.announced()).unwrap_or(u32::MAX),
-            families: agreed
-                .map(|agreed| agreed.families.clone())
-                .unwrap_or_default(),
-            end_of_rib: self.end_of_rib.clone(),
-            hold_time: agreed.map(|agreed| agreed.hold_time),
-            local_address: established.map(|(.., local)| local),
-            bgp_id: agreed.map(|agreed| agreed.bgp_id),
-        }
+    /// Counts of a session that is over.
+    pub(super) fn forget_session(&mut self) {
+        self.group = None;
+        self.lag = None;
+        self.next_hops.clear();
+        self.end_of_rib.clear();
+        self.errors = Tally::default();
+        self.refusals = Tally::default();
     }
 
-    fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        if let Some(stale) = &self.stale {
-            notes.push(format!(
-                "{} routes are kept from the session before: the peer said that it forwards on while it restarts",
-                stale.prefixes.len()
-            ));
-        }
-        if let Some((_, agreed, _)) = self.session.established() {
-            for family in &agreed.families {
-                if !self.next_hops.contains_key(family) {
-                    notes.push(format!(
-                        "{family} routes are not announced here: no {family} address of our own is known \
-                         to be their next hop"
-                    ));
-                }
-            }
-        }
-        for (tally, what) in [
-            (&self.errors, "UPDATEs had errors"),
-            (&self.refusals, "UPDATEs had routes that are not used"),
-        ] {
-            if tally.count > 0 {
-                notes.push(format!("{} {what}, the last: {}", tally.count, tally.last));
-            }
-        }
-        notes
+    /// The hold time that holds.
+    pub(super) fn hold_time(&self) -> Option<HoldTime> {
+        self.agreed().map(|agreed| agreed.hold_time)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::community::{ExtendedCommunity, LargeCommunity};
 use super::octets::{len8, len16, put_u16, put_u32};
 use super::update::AsWidth;
 use crate::types::{Asn, BgpId};
@@ -20,9 +21,23 @@ pub(crate) mod code {
     pub(crate) const CLUSTER_LIST: u8 = 10;
     pub(crate) const MP_REACH: u8 = 14;
     pub(crate) const MP_UNREACH: u8 = 15;
+    pub(crate) const EXTENDED_COMMUNITIES: u8 = 16;
     pub(crate) const AS4_PATH: u8 = 17;
     pub(crate) const AS4_AGGREGATOR: u8 = 18;
+    pub(crate) const PMSI_TUNNEL: u8 = 22;
+    pub(crate) const TUNNEL_ENCAPSULATION: u8 = 23;
+    pub(crate) const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
     pub(crate) const LARGE_COMMUNITIES: u8 = 32;
+    pub(crate) const ONLY_TO_CUSTOMER: u8 = 35;
+    pub(crate) const PREFIX_SID: u8 = 40;
+    /// What is checked and carried, but not looked into: no Partial bit is set on the way.
+    pub(crate) const CARRIED: [u8; 5] = [
+        PMSI_TUNNEL,
+        TUNNEL_ENCAPSULATION,
+        IPV6_EXTENDED_COMMUNITIES,
+        ONLY_TO_CUSTOMER,
+        PREFIX_SID,
+    ];
 }
 
 /// Attribute flags.
@@ -54,9 +69,11 @@ pub struct PathAttrs {
     pub originator_id: Option<BgpId>,
     /// `CLUSTER_LIST` (RFC 4456), nearest first.
     pub cluster_list: Vec<BgpId>,
+    /// Extended communities (RFC 4360), in the order received.
+    pub extended_communities: Vec<ExtendedCommunity>,
     /// Large communities (RFC 8092), in the order received.
-    pub large_communities: Vec<[u32; 3]>,
-    /// Transitive attributes that we do not know, passed on as they are; ordered by code.
+    pub large_communities: Vec<LargeCommunity>,
+    /// Transitive attributes that we do not look into, passed on as they are; ordered by code.
     pub unknown: Vec<Opaque>,
 }
 
@@ -168,6 +185,26 @@ impl AsPath {
     /// Whether `asn` stands anywhere in it.
     pub fn contains(&self, asn: Asn) -> bool {
         self.0.iter().any(|segment| segment.asns.contains(&asn))
+    }
+
+    /// How often `asn` stands in it.
+    pub fn count(&self, asn: Asn) -> usize {
+        let asns = self.0.iter().flat_map(|segment| &segment.asns);
+        asns.filter(|other| **other == asn).count()
+    }
+
+    /// The path with every number replaced by what `by` makes of it, or without it.
+    #[must_use]
+    pub fn replaced(&self, by: impl Fn(Asn) -> Option<Asn>) -> Self {
+        let segments = self.0.iter().map(|segment| Segment {
+            kind: segment.kind,
+            asns: segment.asns.iter().filter_map(|asn| by(*asn)).collect(),
+        });
+        Self(
+            segments
+                .filter(|segment| !segment.asns.is_empty())
+                .collect(),
+        )
     }
 
     /// Whether it has confederation segments, which must not leave a confederation.
@@ -296,6 +333,7 @@ impl PathAttrs {
         let unknown: usize = self.unknown.iter().map(|opaque| opaque.value.len()).sum();
         path + unknown
             + 4 * (self.communities.len() + self.cluster_list.len())
+            + 8 * self.extended_communities.len()
             + 12 * self.large_communities.len()
     }
 
@@ -314,6 +352,7 @@ impl PathAttrs {
             communities,
             originator_id,
             cluster_list,
+            extended_communities,
             large_communities,
             unknown,
         } = self;
@@ -344,6 +383,10 @@ impl PathAttrs {
             let ids: Vec<u32> = cluster_list.iter().map(|id| id.0.to_bits()).collect();
             put_attr(to, flag::OPTIONAL, code::CLUSTER_LIST, &words(&ids));
         }
+        if !extended_communities.is_empty() {
+            let value = extended_communities.as_flattened();
+            put_attr(to, TRANSITIVE, code::EXTENDED_COMMUNITIES, value);
+        }
         if width == AsWidth::Two {
             self.put_four_octet_companions(to);
         }
@@ -352,7 +395,12 @@ impl PathAttrs {
             put_attr(to, TRANSITIVE, code::LARGE_COMMUNITIES, &value);
         }
         for opaque in unknown {
-            let flags = TRANSITIVE | flag::PARTIAL;
+            let partial = if code::CARRIED.contains(&opaque.code) {
+                0
+            } else {
+                flag::PARTIAL
+            };
+            let flags = TRANSITIVE | partial;
             put_attr(to, flags, opaque.code, &opaque.value);
         }
     }

@@ -4,22 +4,29 @@
 //! knows what the RFCs have us do about it.
 
 pub mod attrs;
+pub mod capability;
 pub mod community;
 pub mod notification;
 pub mod open;
 pub mod prefix;
+pub mod refresh;
 pub mod update;
 
 mod octets;
 
 pub use attrs::{Aggregator, AsPath, Opaque, Origin, PathAttrs, Segment, SegmentKind};
+pub use capability::{Capability, Forwarding, GracefulRestart, LongLived, RestartState};
 pub use community::{ExtendedCommunity, LargeCommunity};
 pub use notification::Notification;
-pub use open::{
-    Capability, Forwarding, GracefulRestart, Open, OpenError, RESTART_TIME, RestartState,
+pub use open::{Open, OpenError, RESTART_TIME};
+pub use prefix::{Nlri, PathIds};
+pub use refresh::{
+    RefreshError, RefreshMark, RouteRefresh, encode_route_refresh, encode_route_refresh_mark,
 };
-pub use prefix::Nlri;
-pub use update::{Announced, AsWidth, Context, PeerKind, Remedy, Update, UpdateError};
+pub use update::{
+    Announced, AsWidth, Context, NextHop, PeerKind, Remedy, Shape, Update, UpdateError,
+    encode_end_of_rib,
+};
 
 use octets::{put_u16, take_bytes, take_u8, take_u16};
 
@@ -29,6 +36,8 @@ use crate::types::Family;
 pub const HEADER_LEN: usize = 19;
 /// The longest message (RFC 4271 §4.1).
 pub const MAX_MESSAGE: usize = 4096;
+/// The longest message between speakers that agreed on it (RFC 8654 §3).
+pub const MAX_EXTENDED: usize = 65535;
 
 const MARKER: [u8; 16] = [0xff; 16];
 
@@ -69,14 +78,15 @@ impl MessageType {
         })
     }
 
-    /// The shortest and the longest whole message of this type (RFC 4271 §6.1, RFC 2918 §3).
-    fn lengths(self) -> std::ops::RangeInclusive<usize> {
+    /// The shortest and the longest whole message of this type (RFC 4271 §6.1, RFC 2918 §3), `max` being the
+    /// longest that was agreed on; OPEN and KEEPALIVE are never longer than before (RFC 8654 §4).
+    fn lengths(self, max: usize) -> std::ops::RangeInclusive<usize> {
         match self {
             Self::Open => 29..=MAX_MESSAGE,
-            Self::Update => 23..=MAX_MESSAGE,
-            Self::Notification => 21..=MAX_MESSAGE,
+            Self::Update => 23..=max,
+            Self::Notification => 21..=max,
             Self::Keepalive => HEADER_LEN..=HEADER_LEN,
-            Self::RouteRefresh => 23..=23,
+            Self::RouteRefresh => 23..=max,
         }
     }
 }
@@ -117,11 +127,23 @@ impl HeaderError {
     }
 }
 
-/// Takes one message off the front of `octets`, or `None` if it is not whole yet (`octets` is unchanged).
+/// Takes one message of at most [`MAX_MESSAGE`] octets off the front, as [`take_frame_of`] does.
 ///
 /// # Errors
 /// A [`HeaderError`] as soon as the octets at hand show it.
 pub fn take_frame<'a>(octets: &mut &'a [u8]) -> Result<Option<Frame<'a>>, HeaderError> {
+    take_frame_of(octets, MAX_MESSAGE)
+}
+
+/// Takes one message of at most `max` octets off the front of `octets`, or `None` if it is not whole yet
+/// (`octets` is unchanged).
+///
+/// # Errors
+/// A [`HeaderError`] as soon as the octets at hand show it.
+pub fn take_frame_of<'a>(
+    octets: &mut &'a [u8],
+    max: usize,
+) -> Result<Option<Frame<'a>>, HeaderError> {
     let mut rest = *octets;
     let marker = rest.len().min(MARKER.len());
     if rest[..marker] != MARKER[..marker] {
@@ -132,7 +154,7 @@ pub fn take_frame<'a>(octets: &mut &'a [u8]) -> Result<Option<Frame<'a>>, Header
         return Ok(None);
     };
     let kind = MessageType::from_code(code).ok_or(HeaderError::Type(code))?;
-    if !kind.lengths().contains(&usize::from(length)) {
+    if !kind.lengths(max).contains(&usize::from(length)) {
         return Err(HeaderError::Length(length));
     }
     let Some(body) = take_bytes(&mut rest, usize::from(length) - HEADER_LEN) else {
@@ -172,36 +194,6 @@ pub(crate) fn family(afi: u16, safi: u8) -> Option<Family> {
     Family::ALL
         .into_iter()
         .find(|family| afi_safi(*family) == (afi, safi))
-}
-
-/// What a ROUTE-REFRESH asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RouteRefresh {
-    /// All routes of this family again.
-    Request(Family),
-    /// Another family, or a subtype that was never agreed on (RFC 7313, RFC 5291): ignored.
-    Other,
-}
-
-impl RouteRefresh {
-    /// Reads the body of a ROUTE-REFRESH: always four octets, as [`take_frame`] has checked.
-    pub fn decode(mut body: &[u8]) -> Self {
-        match (take_u16(&mut body), take_u8(&mut body), take_u8(&mut body)) {
-            (Some(afi), Some(0), Some(safi)) => {
-                family(afi, safi).map_or(Self::Other, Self::Request)
-            }
-            _ => Self::Other,
-        }
-    }
-}
-
-/// A ROUTE-REFRESH for `family`.
-pub fn encode_route_refresh(family: Family) -> Vec<u8> {
-    let (afi, safi) = afi_safi(family);
-    frame(MessageType::RouteRefresh, |body| {
-        put_u16(body, afi);
-        body.extend_from_slice(&[0, safi]);
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{HEADER_LEN, MAX_MESSAGE, MessageType, frame};
+use crate::types::Family;
 
 /// A NOTIFICATION message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,47 @@ impl Notification {
         }
     }
 
+    /// More prefixes than allowed; the data names family and limit (RFC 4486 §4).
+    pub fn too_many_prefixes(family: Family, max: u32) -> Self {
+        let (afi, safi) = super::afi_safi(family);
+        let mut data = afi.to_be_bytes().to_vec();
+        data.push(safi);
+        data.extend_from_slice(&max.to_be_bytes());
+        Self::new(6, Cease::MaximumPrefixes as u8, &data)
+    }
+
+    /// The same as a Hard Reset, which holds it as data (RFC 8538 §3.1).
+    #[must_use]
+    pub fn hardened(&self) -> Self {
+        let data = [&[self.code, self.subcode], self.data.as_slice()].concat();
+        Self::new(6, Cease::HardReset as u8, &data)
+    }
+
+    /// Code and subcode.
+    pub fn numbers(&self) -> (u8, u8) {
+        (self.code, self.subcode)
+    }
+
+    /// Whether it is a Hard Reset.
+    pub fn is_hard(&self) -> bool {
+        (self.code, self.subcode) == (6, Cease::HardReset as u8)
+    }
+
+    /// What is meant: of a Hard Reset what it holds.
+    #[must_use]
+    pub fn meant(&self) -> Self {
+        self.inner().unwrap_or_else(|| self.clone())
+    }
+
+    /// What a Hard Reset holds.
+    fn inner(&self) -> Option<Self> {
+        match self.data.as_slice() {
+            [code, subcode, data @ ..] if self.is_hard() => Some(Self::new(*code, *subcode, data)),
+            _ => None,
+        }
+        .filter(|inner| !inner.is_hard())
+    }
+
     /// Whether the peer ended the session on purpose.
     pub fn is_cease(&self) -> bool {
         self.code == 6
@@ -111,6 +153,8 @@ impl Notification {
 /// Why we cease (RFC 4486).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cease {
+    /// The peer announces too many prefixes.
+    MaximumPrefixes = 1,
     /// We are shutting down.
     AdministrativeShutdown = 2,
     /// The peer is no longer configured.
@@ -121,10 +165,17 @@ pub enum Cease {
     ConnectionRejected = 5,
     /// The other connection was kept (RFC 4271 §6.8).
     ConnectionCollision = 7,
+    /// The end is meant (RFC 8538 §3).
+    HardReset = 9,
+    /// BFD lost the peer (RFC 9384).
+    BfdDown = 10,
 }
 
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(inner) = self.inner() {
+            return inner.fmt(f);
+        }
         let words = match (self.code, self.subcode) {
             (1, 1) => "message header error: connection not synchronised",
             (1, 2) => "message header error: bad message length",

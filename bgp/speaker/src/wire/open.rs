@@ -1,20 +1,15 @@
-//! OPEN and its capabilities (RFC 4271 §4.2, RFC 5492, RFC 9072, RFC 4724 §3).
+//! OPEN (RFC 4271 §4.2, RFC 9072).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::octets::{
-    len8, len16, put_u16, put_u32, take_bytes, take_ipv4, take_u8, take_u16, take_u32,
-};
+use super::capability::{Capability, Forwarding, GracefulRestart, RestartState};
+use super::octets::{len8, len16, put_u16, take_bytes, take_ipv4, take_u8, take_u16};
 use super::{MessageType, Notification, afi_safi, family, frame};
-use crate::settings::HoldTime;
+use crate::settings::{HoldTime, Switch};
 use crate::types::{Asn, BgpId, Family};
 
 const CAPABILITIES: u8 = 2;
 const EXTENDED: u8 = 255;
-const GRACEFUL_RESTART: u8 = 64;
-/// The flags that RFC 4724 §3 names: Restart State in the octets of the time, Forwarding State per family.
-const RESTART_STATE: u16 = 0x8000;
-const FORWARDING_STATE: u8 = 0x80;
 
 /// How many seconds a restart of ours may take before peers withdraw our routes, as Calico's default has it.
 pub const RESTART_TIME: u16 = 120;
@@ -30,60 +25,6 @@ pub struct Open {
     pub bgp_id: BgpId,
     /// What the sender can do, in its order.
     pub capabilities: Vec<Capability>,
-}
-
-/// Something a speaker can do (RFC 5492).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Capability {
-    /// A family besides IPv4 unicast, or that one explicitly (RFC 4760 §8).
-    Multiprotocol {
-        /// Address family identifier.
-        afi: u16,
-        /// Subsequent address family identifier.
-        safi: u8,
-    },
-    /// Answers ROUTE-REFRESH (RFC 2918).
-    RouteRefresh,
-    /// AS numbers of four octets; the sender's own (RFC 6793).
-    FourOctetAs(Asn),
-    /// Keeps forwarding while it restarts (RFC 4724).
-    GracefulRestart(GracefulRestart),
-    /// Any other.
-    Other {
-        /// Its code.
-        code: u8,
-        /// Its value, at most 255 octets.
-        value: Vec<u8>,
-    },
-}
-
-/// The graceful restart capability (RFC 4724 §3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GracefulRestart {
-    /// Whether the sender has just started.
-    pub state: RestartState,
-    /// How many seconds the sender may take to come back, 0–4095.
-    pub time: u16,
-    /// The families it keeps routes for, and those of them whose forwarding went on over its restart.
-    pub families: BTreeMap<(u16, u8), Forwarding>,
-}
-
-/// The Restart State bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartState {
-    /// It has run for some time.
-    Running,
-    /// It has just started: nobody shall wait for its End-of-RIB.
-    Restarted,
-}
-
-/// The Forwarding State bit of a family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarding {
-    /// Routes were kept over the restart.
-    Preserved,
-    /// They were not.
-    Lost,
 }
 
 /// An OPEN that cannot be used.
@@ -144,6 +85,7 @@ impl Open {
     ) -> Self {
         let restart = GracefulRestart {
             state,
+            notification: Switch::Off,
             time: RESTART_TIME,
             families: families
                 .iter()
@@ -175,27 +117,18 @@ impl Open {
 
     /// The number in the four-octet capability.
     pub fn four_octet_as(&self) -> Option<Asn> {
-        self.capabilities
-            .iter()
-            .find_map(|capability| match capability {
-                Capability::FourOctetAs(asn) => Some(*asn),
-                Capability::Multiprotocol { .. }
-                | Capability::RouteRefresh
-                | Capability::GracefulRestart(_)
-                | Capability::Other { .. } => None,
-            })
+        self.find(Capability::as_four_octet_as)
+    }
+
+    /// What the first capability has that `of` knows something of.
+    pub fn find<'a, T>(&'a self, of: impl FnMut(&'a Capability) -> Option<T>) -> Option<T> {
+        self.capabilities.iter().find_map(of)
     }
 
     /// How the sender restarts, if it does so gracefully; of several capabilities the last counts.
     pub fn graceful_restart(&self) -> Option<&GracefulRestart> {
         let mut restarts = self.capabilities.iter().rev();
-        restarts.find_map(|capability| match capability {
-            Capability::GracefulRestart(restart) => Some(restart),
-            Capability::Multiprotocol { .. }
-            | Capability::RouteRefresh
-            | Capability::FourOctetAs(_)
-            | Capability::Other { .. } => None,
-        })
+        restarts.find_map(Capability::as_graceful_restart)
     }
 
     /// The families that the sender speaks, of those we know; without any multiprotocol capability that is
@@ -307,128 +240,4 @@ fn take_parameters(octets: &mut &[u8]) -> Result<Vec<Capability>, OpenError> {
         }
     }
     Ok(capabilities)
-}
-
-impl Capability {
-    fn take(octets: &mut &[u8]) -> Result<Self, OpenError> {
-        let overrun = OpenError::Malformed("a capability");
-        let code = take_u8(octets).ok_or(overrun.clone())?;
-        let length = take_u8(octets).ok_or(overrun.clone())?;
-        let mut value = take_bytes(octets, length.into()).ok_or(overrun)?;
-        let bad_length = OpenError::Capability {
-            code,
-            length: value.len(),
-        };
-        match (code, value.len()) {
-            (1, 4) => {
-                let afi = take_u16(&mut value);
-                take_u8(&mut value); // reserved
-                match (afi, take_u8(&mut value)) {
-                    (Some(afi), Some(safi)) => Ok(Self::Multiprotocol { afi, safi }),
-                    _ => Err(bad_length),
-                }
-            }
-            (2, 0) => Ok(Self::RouteRefresh),
-            (65, 4) => take_u32(&mut value)
-                .map(|asn| Self::FourOctetAs(Asn(asn)))
-                .ok_or(bad_length),
-            (GRACEFUL_RESTART, _) => GracefulRestart::decode(value)
-                .map(Self::GracefulRestart)
-                .ok_or(bad_length),
-            (1 | 2 | 65, _) => Err(bad_length),
-            _ => Ok(Self::Other {
-                code,
-                value: value.to_vec(),
-            }),
-        }
-    }
-
-    fn put(&self, to: &mut Vec<u8>) {
-        match self {
-            Self::Multiprotocol { afi, safi } => {
-                to.extend_from_slice(&[1, 4]);
-                put_u16(to, *afi);
-                to.extend_from_slice(&[0, *safi]);
-            }
-            Self::RouteRefresh => to.extend_from_slice(&[2, 0]),
-            Self::FourOctetAs(asn) => {
-                to.extend_from_slice(&[65, 4]);
-                put_u32(to, asn.0);
-            }
-            Self::GracefulRestart(restart) => restart.put(to),
-            Self::Other { code, value } => {
-                let value = &value[..value.len().min(255)];
-                to.extend_from_slice(&[*code, len8(value.len())]);
-                to.extend_from_slice(value);
-            }
-        }
-    }
-}
-
-impl GracefulRestart {
-    /// The capability's value; `None` if its length fits no number of families.
-    fn decode(mut value: &[u8]) -> Option<Self> {
-        let first = take_u16(&mut value)?;
-        let mut families = BTreeMap::new();
-        while !value.is_empty() {
-            let (afi, safi) = (take_u16(&mut value)?, take_u8(&mut value)?);
-            let forwarding = if take_u8(&mut value)? & FORWARDING_STATE == 0 {
-                Forwarding::Lost
-            } else {
-                Forwarding::Preserved
-            };
-            families.insert((afi, safi), forwarding);
-        }
-        let state = if first & RESTART_STATE == 0 {
-            RestartState::Running
-        } else {
-            RestartState::Restarted
-        };
-        Some(Self {
-            state,
-            time: first & 0x0fff,
-            families,
-        })
-    }
-
-    fn put(&self, to: &mut Vec<u8>) {
-        let Self {
-            state,
-            time,
-            families,
-        } = self;
-        let state = match state {
-            RestartState::Running => 0,
-            RestartState::Restarted => RESTART_STATE,
-        };
-        // One octet of length: 63 families fit, more than exist here.
-        let families = families.iter().take(63);
-        to.extend_from_slice(&[GRACEFUL_RESTART, len8(2 + 4 * families.len())]);
-        put_u16(to, state | (time & 0x0fff));
-        for ((afi, safi), forwarding) in families {
-            put_u16(to, *afi);
-            let flags = match forwarding {
-                Forwarding::Lost => 0,
-                Forwarding::Preserved => FORWARDING_STATE,
-            };
-            to.extend_from_slice(&[*safi, flags]);
-        }
-    }
-
-    /// The families that we know and whose forwarding was preserved.
-    pub fn preserved(&self) -> BTreeSet<Family> {
-        self.families
-            .iter()
-            .filter(|(_, forwarding)| **forwarding == Forwarding::Preserved)
-            .filter_map(|((afi, safi), _)| family(*afi, *safi))
-            .collect()
-    }
-
-    /// The families that we know.
-    pub fn known_families(&self) -> BTreeSet<Family> {
-        let families = self.families.keys();
-        families
-            .filter_map(|(afi, safi)| family(*afi, *safi))
-            .collect()
-    }
 }

@@ -4,14 +4,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::octets::{take_bytes, take_u8};
+use super::octets::{take_bytes, take_u8, take_u32};
 use super::update::UpdateError;
 use crate::types::Family;
+
+/// Whether each prefix has a path identifier before it (RFC 7911 §3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PathIds {
+    /// No; all count as 0.
+    #[default]
+    Absent,
+    /// Yes.
+    Present,
+}
 
 /// A row of prefixes of one family, checked and not copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nlri<'a> {
     family: Family,
+    ids: PathIds,
     octets: &'a [u8],
 }
 
@@ -20,6 +31,7 @@ impl<'a> Nlri<'a> {
     pub fn empty(family: Family) -> Self {
         Self {
             family,
+            ids: PathIds::Absent,
             octets: &[],
         }
     }
@@ -28,10 +40,14 @@ impl<'a> Nlri<'a> {
     ///
     /// # Errors
     /// [`UpdateError::Nlri`] at the first that is none.
-    pub fn parse(family: Family, octets: &'a [u8]) -> Result<Self, UpdateError> {
+    pub fn parse(family: Family, ids: PathIds, octets: &'a [u8]) -> Result<Self, UpdateError> {
         let mut rest = octets;
-        while take_prefix(family, &mut rest)?.is_some() {}
-        Ok(Self { family, octets })
+        while take_path(family, ids, &mut rest)?.is_some() {}
+        Ok(Self {
+            family,
+            ids,
+            octets,
+        })
     }
 
     /// The family of all.
@@ -44,11 +60,44 @@ impl<'a> Nlri<'a> {
         self.octets.is_empty()
     }
 
+    /// The path identifiers and prefixes, in the order received.
+    pub fn paths(&self) -> impl Iterator<Item = (u32, IpNet)> + use<'a> {
+        let Self {
+            family,
+            ids,
+            mut octets,
+        } = *self;
+        std::iter::from_fn(move || take_path(family, ids, &mut octets).ok().flatten())
+    }
+
     /// The prefixes, in the order received.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + use<'a> {
-        let Self { family, mut octets } = *self;
-        std::iter::from_fn(move || take_prefix(family, &mut octets).ok().flatten())
+        self.paths().map(|(_, prefix)| prefix)
     }
+}
+
+/// Takes a path identifier, if there are any, and a prefix off the front.
+fn take_path(
+    family: Family,
+    ids: PathIds,
+    octets: &mut &[u8],
+) -> Result<Option<(u32, IpNet)>, UpdateError> {
+    let mut rest = *octets;
+    let id = match ids {
+        PathIds::Absent => 0,
+        PathIds::Present if rest.is_empty() => return Ok(None),
+        PathIds::Present => take_u32(&mut rest).ok_or(UpdateError::Nlri {
+            bits: 0,
+            left: octets.len(),
+        })?,
+    };
+    let prefix = take_prefix(family, &mut rest)?;
+    if prefix.is_none() && ids == PathIds::Present {
+        // An identifier without prefix.
+        return Err(UpdateError::Nlri { bits: 0, left: 0 });
+    }
+    *octets = rest;
+    Ok(prefix.map(|prefix| (id, prefix)))
 }
 
 /// Takes one prefix off the front of `octets`, or `None` at their end.

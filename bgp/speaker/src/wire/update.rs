@@ -1,19 +1,22 @@
 //! UPDATE: decoding with the dispositions of RFC 7606, encoding with many prefixes to a message.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::attrs::{Aggregator, AsPath, Opaque, Origin, PathAttrs, Segment, SegmentKind};
 use super::attrs::{code, flag};
 use super::family;
 use super::octets::{take_bytes, take_ipv4, take_ipv6, take_u8, take_u16, take_u32};
-use super::prefix::Nlri;
-use crate::types::{Asn, BgpId, Family};
+use super::prefix::{Nlri, PathIds};
+use crate::settings::Switch;
+use crate::types::{Asn, BgpId, Family, FamilySet};
 
 mod encode;
 mod error;
+mod skeleton;
 
-pub use encode::{encode_announcement, encode_end_of_rib, encode_withdrawal};
+pub use encode::{NextHop, Shape, encode_end_of_rib, put_announcements, put_withdrawals};
 pub use error::{Remedy, UpdateError};
+pub(crate) use skeleton::Skeleton;
 
 /// How wide AS numbers are in `AS_PATH` and AGGREGATOR: as both sides agreed in OPEN (RFC 6793 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,30 @@ pub struct Context {
     pub as_width: AsWidth,
     /// Whose message it is.
     pub peer: PeerKind,
+    /// Families whose prefixes have path identifiers (RFC 7911).
+    pub add_path: FamilySet,
+    /// Whether IPv4 routes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: Switch,
+}
+
+impl Context {
+    /// Without anything that must be agreed on first.
+    pub fn new(as_width: AsWidth, peer: PeerKind) -> Self {
+        Self {
+            as_width,
+            peer,
+            add_path: FamilySet::default(),
+            extended_next_hop: Switch::Off,
+        }
+    }
+
+    fn ids(self, family: Family) -> PathIds {
+        if self.add_path.contains(family) {
+            PathIds::Present
+        } else {
+            PathIds::Absent
+        }
+    }
 }
 
 /// A decoded UPDATE; its prefixes are still in the message.
@@ -77,12 +104,21 @@ pub enum Announced {
 /// `MP_REACH_NLRI` (RFC 4760 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MpReach<'a> {
-    /// The next hop; the global address if there are two (RFC 2545 §3).
-    pub next_hop: IpAddr,
-    /// The link-local address beside it.
-    pub link_local: Option<Ipv6Addr>,
+    /// The next hop.
+    pub next_hop: NextHop,
     /// The prefixes.
     pub nlri: Nlri<'a>,
+}
+
+impl PathAttrs {
+    /// Reads what [`PathAttrs::put`] wrote with numbers of four octets.
+    pub(crate) fn from_stored(octets: &[u8]) -> Self {
+        let mut reader = AttrReader::new(Context::new(AsWidth::Four, PeerKind::Ibgp));
+        let read = reader.read(octets);
+        debug_assert!(read.is_ok() && reader.unusable.is_none());
+        reader.attrs.unknown.sort_by_key(|opaque| opaque.code);
+        reader.attrs
+    }
 }
 
 impl<'a> Update<'a> {
@@ -99,8 +135,9 @@ impl<'a> Update<'a> {
         let attributes = take_u16(octets)
             .and_then(|length| take_bytes(octets, length.into()))
             .ok_or(lengths)?;
-        let withdrawn = Nlri::parse(Family::Ipv4, withdrawn)?;
-        let nlri = Nlri::parse(Family::Ipv4, octets)?;
+        let ids = context.ids(Family::Ipv4);
+        let withdrawn = Nlri::parse(Family::Ipv4, ids, withdrawn)?;
+        let nlri = Nlri::parse(Family::Ipv4, ids, octets)?;
         let mut reader = AttrReader::new(context);
         reader.read(attributes)?;
         let classic = withdrawn.is_empty() && nlri.is_empty();
@@ -200,6 +237,12 @@ impl<'a> AttrReader<'a> {
             | code::MP_UNREACH => class == flag::OPTIONAL,
             code::AGGREGATOR
             | code::COMMUNITIES
+            | code::EXTENDED_COMMUNITIES
+            | code::PMSI_TUNNEL
+            | code::TUNNEL_ENCAPSULATION
+            | code::IPV6_EXTENDED_COMMUNITIES
+            | code::ONLY_TO_CUSTOMER
+            | code::PREFIX_SID
             | code::AS4_PATH
             | code::AS4_AGGREGATOR
             | code::LARGE_COMMUNITIES => class == flag::OPTIONAL | flag::TRANSITIVE,
@@ -259,8 +302,15 @@ impl<'a> AttrReader<'a> {
                     .map(|id| BgpId(Ipv4Addr::from_bits(id)))
                     .collect();
             }
-            code::MP_REACH => self.mp_nlri = decode_mp_reach(value)?,
-            code::MP_UNREACH => self.mp_withdrawn = decode_mp_unreach(value)?,
+            code::EXTENDED_COMMUNITIES => {
+                let (communities, rest) = value.as_chunks();
+                if communities.is_empty() || !rest.is_empty() {
+                    return Err(length);
+                }
+                self.attrs.extended_communities = communities.to_vec();
+            }
+            code::MP_REACH => self.mp_nlri = decode_mp_reach(value, self.context)?,
+            code::MP_UNREACH => self.mp_withdrawn = decode_mp_unreach(value, self.context)?,
             code::AS4_PATH | code::AS4_AGGREGATOR => self.four_octet_companion(code, value)?,
             code::LARGE_COMMUNITIES => {
                 let communities = words(value).ok_or(length.clone())?;
@@ -269,6 +319,9 @@ impl<'a> AttrReader<'a> {
                     return Err(length);
                 }
                 self.attrs.large_communities = communities.to_vec();
+            }
+            _ if code::CARRIED.contains(&code) && !is_well_formed(code, value) => {
+                return Err(length);
             }
             // Optional and not transitive: quietly ignored (RFC 4271 §5).
             _ if class & flag::TRANSITIVE == 0 => {}
@@ -399,8 +452,44 @@ fn decode_aggregator(value: &[u8], width: AsWidth) -> Option<Aggregator> {
     })
 }
 
+/// Whether an attribute that is carried and not looked into has the shape that its RFC gives it.
+fn is_well_formed(code: u8, value: &[u8]) -> bool {
+    match code {
+        code::PMSI_TUNNEL => value.len() >= 5, // RFC 6514 §5
+        code::TUNNEL_ENCAPSULATION => {
+            // RFC 9012 §2: type and length of two octets each.
+            tlvs(value, take_u16).is_some_and(|tlvs| !tlvs.is_empty())
+        }
+        code::IPV6_EXTENDED_COMMUNITIES => !value.is_empty() && value.len().is_multiple_of(20), // RFC 5701 §2
+        code::ONLY_TO_CUSTOMER => value.len() == 4, // RFC 9234 §5
+        code::PREFIX_SID => {
+            // RFC 8669 §3: type of one octet, length of two; a label index (1) has seven.
+            let take_type = |octets: &mut &[u8]| take_u8(octets).map(u16::from);
+            tlvs(value, take_type).is_some_and(|tlvs| {
+                !tlvs.is_empty() && tlvs.iter().all(|tlv| *tlv != (1, tlv.1) || tlv.1 == 7)
+            })
+        }
+        _ => true,
+    }
+}
+
+/// Types and lengths of a row of TLVs; `None` if the last runs over the end.
+fn tlvs(
+    mut value: &[u8],
+    take_type: impl Fn(&mut &[u8]) -> Option<u16>,
+) -> Option<Vec<(u16, usize)>> {
+    let mut tlvs = Vec::new();
+    while !value.is_empty() {
+        let kind = take_type(&mut value)?;
+        let length = usize::from(take_u16(&mut value)?);
+        take_bytes(&mut value, length)?;
+        tlvs.push((kind, length));
+    }
+    Some(tlvs)
+}
+
 /// `None` for a family that is not ours: such routes are ignored.
-fn decode_mp_reach(mut value: &[u8]) -> Result<Option<MpReach<'_>>, UpdateError> {
+fn decode_mp_reach(mut value: &[u8], context: Context) -> Result<Option<MpReach<'_>>, UpdateError> {
     let error = |what| UpdateError::Multiprotocol {
         code: code::MP_REACH,
         what,
@@ -416,23 +505,36 @@ fn decode_mp_reach(mut value: &[u8]) -> Result<Option<MpReach<'_>>, UpdateError>
         return Ok(None);
     };
     let octets = &mut next_hop;
-    let (address, link_local) = match (family, octets.len()) {
-        (Family::Ipv4, 4) => (take_ipv4(octets).map(IpAddr::V4), None),
-        (Family::Ipv6, 16) => (take_ipv6(octets).map(IpAddr::V6), None),
-        (Family::Ipv6, 32) => (take_ipv6(octets).map(IpAddr::V6), take_ipv6(octets)),
-        (Family::Ipv4 | Family::Ipv6, _) => (None, None),
+    let six = family == Family::Ipv6 || context.extended_next_hop.is_on();
+    let address = match octets.len() {
+        4 if family == Family::Ipv4 => take_ipv4(octets).map(NextHop::V4),
+        16 if six => take_ipv6(octets).map(NextHop::V6),
+        32 if six => take_ipv6(octets)
+            .zip(take_ipv6(octets))
+            .map(|(address, link_local)| pair(address, link_local)),
+        _ => None,
     };
     Ok(Some(MpReach {
         next_hop: address.ok_or(error(
             "the next hop has a length that its family cannot have",
         ))?,
-        link_local,
-        nlri: Nlri::parse(family, value)?,
+        nlri: Nlri::parse(family, context.ids(family), value)?,
     }))
 }
 
+/// Of two addresses the second counts only if it is link-local; some speakers repeat it or send zeros.
+fn pair(address: Ipv6Addr, link_local: Ipv6Addr) -> NextHop {
+    if link_local.is_unicast_link_local() && !address.is_unicast_link_local() {
+        NextHop::V6Pair(address, link_local)
+    } else if address.is_unspecified() && link_local.is_unicast_link_local() {
+        NextHop::V6(link_local)
+    } else {
+        NextHop::V6(address)
+    }
+}
+
 /// `None` for a family that is not ours.
-fn decode_mp_unreach(mut value: &[u8]) -> Result<Option<Nlri<'_>>, UpdateError> {
+fn decode_mp_unreach(mut value: &[u8], context: Context) -> Result<Option<Nlri<'_>>, UpdateError> {
     let (Some(afi), Some(safi)) = (take_u16(&mut value), take_u8(&mut value)) else {
         return Err(UpdateError::Multiprotocol {
             code: code::MP_UNREACH,
@@ -440,7 +542,7 @@ fn decode_mp_unreach(mut value: &[u8]) -> Result<Option<Nlri<'_>>, UpdateError> 
         });
     };
     family(afi, safi)
-        .map(|family| Nlri::parse(family, value))
+        .map(|family| Nlri::parse(family, context.ids(family), value))
         .transpose()
 }
 

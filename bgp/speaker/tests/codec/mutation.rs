@@ -66,7 +66,7 @@ fn decode_all(mut octets: &[u8]) {
             MessageType::Update => {
                 for as_width in [AsWidth::Two, AsWidth::Four] {
                     for peer in [PeerKind::Ibgp, PeerKind::Ebgp] {
-                        let context = Context { as_width, peer };
+                        let context = Context::new(as_width, peer);
                         if let Ok(update) = Update::decode(frame.body, context) {
                             update.withdrawn.prefixes().for_each(drop);
                             update.nlri.prefixes().for_each(drop);
@@ -80,7 +80,7 @@ fn decode_all(mut octets: &[u8]) {
             }
             MessageType::Keepalive => {}
             MessageType::RouteRefresh => {
-                RouteRefresh::decode(frame.body);
+                let _ = RouteRefresh::decode(frame.body);
             }
         }
     }

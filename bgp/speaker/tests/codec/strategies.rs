@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use margay_bgp::wire::update::{encode_announcement, encode_withdrawal};
+use margay_bgp::wire::update::{put_announcements, put_withdrawals};
 use margay_bgp::wire::{
-    Aggregator, AsPath, AsWidth, Capability, Notification, Opaque, Open, Origin, PathAttrs,
-    Segment, SegmentKind,
+    Aggregator, AsPath, AsWidth, Capability, Forwarding, GracefulRestart, LongLived, Notification,
+    Opaque, Open, Origin, PathAttrs, PathIds, RestartState, Segment, SegmentKind, Shape,
 };
 use margay_bgp::{Asn, BgpId, Family, HoldTime};
-use proptest::collection::vec;
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
@@ -69,12 +69,15 @@ pub(crate) fn attrs() -> impl Strategy<Value = PathAttrs> {
         vec(any::<u32>(), 0..6),
         option::of(bgp_id()),
         vec(bgp_id(), 0..4),
+        vec(any::<[u8; 8]>(), 0..3),
         vec(any::<[u32; 3]>(), 0..4),
         unknown(),
     );
     (first, second).prop_map(|(first, second)| {
         let (origin, as_path, med, local_pref, atomic_aggregate, aggregator) = first;
-        let (communities, originator_id, cluster_list, mut large_communities, unknown) = second;
+        let (communities, originator_id, cluster_list, extended_communities, large, unknown) =
+            second;
+        let mut large_communities = large;
         // One of the other codecs keeps a set of them.
         large_communities.sort_unstable();
         large_communities.dedup();
@@ -88,6 +91,7 @@ pub(crate) fn attrs() -> impl Strategy<Value = PathAttrs> {
             communities,
             originator_id,
             cluster_list,
+            extended_communities,
             large_communities,
             unknown,
         }
@@ -105,6 +109,20 @@ pub(crate) fn prefix(family: Family) -> BoxedStrategy<IpNet> {
     }
 }
 
+/// The messages in a row of octets.
+fn messages(mut octets: &[u8]) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    while let [_, rest @ ..] = octets
+        && rest.len() >= 18
+    {
+        let length = usize::from(u16::from_be_bytes([octets[16], octets[17]]));
+        let (message, rest) = octets.split_at(length);
+        messages.push(message.to_vec());
+        octets = rest;
+    }
+    messages
+}
+
 /// Routes that one group of UPDATEs announces.
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
@@ -115,9 +133,12 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn encode(&self, width: AsWidth) -> Vec<Vec<u8>> {
-        let mut prefixes = self.prefixes.as_slice();
-        std::iter::from_fn(|| encode_announcement(&self.attrs, self.next_hop, &mut prefixes, width))
-            .collect()
+        let family = Family::of_address(self.next_hop);
+        let paths: Vec<_> = self.prefixes.iter().map(|prefix| (0, *prefix)).collect();
+        let (mut octets, next_hop) = (Vec::new(), self.next_hop.into());
+        let shape = Shape::plain(width);
+        put_announcements(&mut octets, &self.attrs, next_hop, family, &paths, shape);
+        messages(&octets)
     }
 }
 
@@ -133,11 +154,37 @@ pub(crate) fn routes(count: std::ops::Range<usize>) -> impl Strategy<Value = Rou
 }
 
 pub(crate) fn capability() -> impl Strategy<Value = Capability> {
-    let other = (prop_oneof![3..=63_u8, 66..=255_u8], vec(any::<u8>(), 0..12));
+    let unknown = prop_oneof![7..=63_u8, 66..=68_u8, 72..=255_u8];
+    let other = (unknown, vec(any::<u8>(), 0..12));
+    let of = || (any::<u16>(), any::<u8>());
+    let forwarding = || prop_oneof![Just(Forwarding::Lost), Just(Forwarding::Preserved)];
+    let state = prop_oneof![Just(RestartState::Running), Just(RestartState::Restarted)];
+    let restart = (
+        state,
+        any::<bool>(),
+        0..4096_u16,
+        btree_map(of(), forwarding(), 0..4),
+    );
+    let long = (forwarding(), 0..1_u32 << 24)
+        .prop_map(|(forwarding, time)| LongLived { forwarding, time });
+    let hops = btree_set((any::<u16>(), any::<u16>(), any::<u16>()), 0..3);
     prop_oneof![
-        (any::<u16>(), any::<u8>()).prop_map(|(afi, safi)| Capability::Multiprotocol { afi, safi }),
+        of().prop_map(|(afi, safi)| Capability::Multiprotocol { afi, safi }),
         Just(Capability::RouteRefresh),
+        Just(Capability::EnhancedRefresh),
+        Just(Capability::ExtendedMessage),
         asn().prop_map(Capability::FourOctetAs),
+        hops.prop_map(Capability::ExtendedNextHop),
+        btree_map(of(), 1..=3_u8, 0..3).prop_map(Capability::AddPath),
+        btree_map(of(), long, 0..3).prop_map(Capability::LongLived),
+        restart.prop_map(|(state, notification, time, families)| {
+            Capability::GracefulRestart(GracefulRestart {
+                state,
+                notification: notification.into(),
+                time,
+                families,
+            })
+        }),
         other.prop_map(|(code, value)| Capability::Other { code, value }),
     ]
 }
@@ -163,8 +210,12 @@ pub(crate) fn notification() -> impl Strategy<Value = Notification> {
 /// Any whole message of any kind.
 pub(crate) fn message() -> impl Strategy<Value = Vec<u8>> {
     let withdrawal = |family: Family| {
-        vec(prefix(family), 1..20)
-            .prop_map(move |prefixes| encode_withdrawal(family, &mut prefixes.as_slice()).unwrap())
+        vec(prefix(family), 1..20).prop_map(move |prefixes: Vec<IpNet>| {
+            let paths: Vec<_> = prefixes.into_iter().map(|prefix| (0, prefix)).collect();
+            let mut octets = Vec::new();
+            put_withdrawals(&mut octets, family, &paths, 4096, PathIds::Absent);
+            octets
+        })
     };
     let width = prop_oneof![Just(AsWidth::Two), Just(AsWidth::Four)];
     prop_oneof![

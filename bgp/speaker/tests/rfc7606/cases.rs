@@ -8,7 +8,7 @@
 
 /// What becomes of the route and the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// Nothing is wrong.
     Fine,
     /// The attribute is dropped, the route stays (§2, attribute discard).
@@ -23,21 +23,21 @@ use Fate::{Discard, Fine, Reset, Withdraw};
 
 /// One case.
 #[derive(Clone, Copy, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// What is wrong.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The attribute, in hex.
-    pub attribute: &'static str,
+    pub(crate) attribute: &'static str,
     /// What an eBGP session does.
-    pub ebgp: Fate,
+    pub(crate) ebgp: Fate,
     /// What an iBGP session does.
-    pub ibgp: Fate,
+    pub(crate) ibgp: Fate,
 }
 
 /// The route under test, as NLRI: 198.51.100.0/24.
-pub const ROUTE: [u8; 4] = [24, 198, 51, 100];
+pub(crate) const ROUTE: [u8; 4] = [24, 198, 51, 100];
 /// The route that must survive every case but a reset, as NLRI: 203.0.113.0/24.
-pub const SENTINEL: [u8; 4] = [24, 203, 0, 113];
+pub(crate) const SENTINEL: [u8; 4] = [24, 203, 0, 113];
 
 const fn case(name: &'static str, attribute: &'static str, ebgp: Fate, ibgp: Fate) -> Case {
     Case {
@@ -50,7 +50,7 @@ const fn case(name: &'static str, attribute: &'static str, ebgp: Fate, ibgp: Fat
 
 /// All of them: 58 where an iBGP session treats as withdrawn, 26 where an eBGP session discards, 4 resets.
 #[rustfmt::skip]
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     // ORIGIN: §7.1; flags: §3 c.
     case("ORIGIN optional", "c0 01 01 00", Withdraw, Withdraw),
     case("ORIGIN not transitive", "00 01 01 00", Withdraw, Withdraw),
@@ -163,8 +163,7 @@ pub const CASES: &[Case] = &[
 ];
 
 /// The octets of a hex string; spaces do not count.
-#[must_use]
-pub fn octets(hex: &str) -> Vec<u8> {
+pub(crate) fn octets(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex
         .bytes()
         .filter(u8::is_ascii_hexdigit)
@@ -181,8 +180,13 @@ pub fn octets(hex: &str) -> Vec<u8> {
 
 /// The whole UPDATE that announces `nlri` with the good attributes of a peer in `asn`, and `attribute` (hex) in
 /// place of that of its type, or beside them. iBGP peers (`internal`) send an empty `AS_PATH` and `LOCAL_PREF`.
-#[must_use]
-pub fn update(attribute: &str, nlri: &[u8], next_hop: [u8; 4], asn: u32, internal: bool) -> Vec<u8> {
+pub(crate) fn update(
+    attribute: &str,
+    nlri: &[u8],
+    next_hop: [u8; 4],
+    asn: u32,
+    internal: bool,
+) -> Vec<u8> {
     let special = octets(attribute);
     let path = if internal {
         vec![0x40, 2, 0]

@@ -1,13 +1,21 @@
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::rib::Neighbour;
-use crate::wire::{AsPath, Origin, PathAttrs, Segment, SegmentKind};
+use crate::rib::{Freshness, LocRib, Neighbour};
+use crate::settings::Reflection;
+use crate::wire::{AsPath, NextHop, Origin, PathAttrs, Segment, SegmentKind};
+
+/// A path by peer number `n`; 0 is ourselves.
+#[derive(Clone)]
+struct Told {
+    n: u8,
+    kind: PeerKind,
+    attrs: PathAttrs,
+    freshness: Freshness,
+}
 
 /// A path by peer number `n`, through one neighbouring AS, all else usual.
-fn path(n: u8, change: impl FnOnce(&mut PathAttrs)) -> Path {
+fn path(n: u8, change: impl FnOnce(&mut PathAttrs)) -> Told {
     let mut attrs = PathAttrs {
         as_path: sequence(&[65000]),
         ..PathAttrs::default()
@@ -16,16 +24,12 @@ fn path(n: u8, change: impl FnOnce(&mut PathAttrs)) -> Path {
     by(n, PeerKind::Ebgp, attrs)
 }
 
-fn by(n: u8, kind: PeerKind, attrs: PathAttrs) -> Path {
-    Path {
-        source: Source::Peer(Arc::new(Neighbour {
-            name: format!("p{n}").into(),
-            kind,
-            address: [192, 0, 2, n].into(),
-            bgp_id: BgpId([192, 0, 2, n].into()),
-        })),
-        attrs: Arc::new(attrs),
-        next_hop: [192, 0, 2, n].into(),
+fn by(n: u8, kind: PeerKind, attrs: PathAttrs) -> Told {
+    Told {
+        n,
+        kind,
+        attrs,
+        freshness: Freshness::Fresh,
     }
 }
 
@@ -37,7 +41,11 @@ fn sequence(asns: &[u32]) -> AsPath {
 }
 
 /// The numbers of the selected paths, the best first; the same for every order of the paths.
-fn selected(paths: &[Path]) -> Vec<u8> {
+fn selected(paths: &[Told]) -> Vec<u8> {
+    selected_by(paths, BestPath::default())
+}
+
+fn selected_by(paths: &[Told], rules: BestPath) -> Vec<u8> {
     let mut results = Vec::new();
     for turn in 0..paths.len() {
         for reversed in [false, true] {
@@ -46,12 +54,7 @@ fn selected(paths: &[Path]) -> Vec<u8> {
             if reversed {
                 paths.reverse();
             }
-            let count = select(&mut paths);
-            let number = |path: &Path| match path.next_hop {
-                IpAddr::V4(address) => address.octets()[3],
-                IpAddr::V6(_) => panic!("IPv4 only here"),
-            };
-            results.push(paths[..count].iter().map(number).collect::<Vec<_>>());
+            results.push(select(&paths, rules));
         }
     }
     results.dedup();
@@ -59,18 +62,96 @@ fn selected(paths: &[Path]) -> Vec<u8> {
     results.remove(0)
 }
 
+/// Puts them into a table one after the other.
+fn select(paths: &[Told], rules: BestPath) -> Vec<u8> {
+    let mut rib = LocRib::new(1);
+    rib.set_rules(rules);
+    let prefix = "10.0.0.0/24".parse().unwrap();
+    let mut numbers = vec![0];
+    for _ in 1..=20_u8 {
+        let n = u8::try_from(numbers.len()).unwrap();
+        let path = paths.iter().find(|path| path.n == n);
+        rib.neighbours.add(Neighbour {
+            name: format!("p{n}").into(),
+            kind: path.map_or(PeerKind::Ebgp, |path| path.kind),
+            address: [192, 0, 2, n].into(),
+            bgp_id: BgpId([192, 0, 2, n].into()),
+            reflection: Reflection::Ordinary,
+        });
+        numbers.push(n);
+    }
+    for path in paths {
+        let hop = NextHop::V4([192, 0, 2, path.n].into());
+        let attrs = rib.store.intern(&path.attrs, hop);
+        let source = SourceId(path.n.into());
+        rib.insert(&prefix, source, 0, attrs);
+        if path.freshness != Freshness::Fresh {
+            let stale = path.freshness;
+            rib.sweep(source, |_, _, _| crate::rib::Sweep::Mark(stale));
+        }
+    }
+    let slot = rib.find(&prefix).unwrap();
+    let number = |path: &PathRecord| u8::try_from(path.source.0).unwrap();
+    rib.selected(slot).iter().map(number).collect()
+}
+
 #[test]
 fn an_own_prefix_wins_over_everything() {
-    let mut own = path(9, |_| {});
-    own.source = Source::Own;
+    let own = path(0, |_| {});
     let better = path(1, |attrs| attrs.local_pref = Some(1000));
-    assert_eq!(selected(&[own, better]), [9]);
+    assert_eq!(selected(&[own, better]), [0]);
+}
+
+#[test]
+fn what_is_stale_for_long_is_the_last_choice() {
+    // RFC 9494 §4.3: also what another speaker marks so.
+    let mut stale = path(1, |attrs| attrs.local_pref = Some(1000));
+    stale.freshness = Freshness::LongStale;
+    let fresh = path(2, |_| {});
+    assert_eq!(selected(&[stale.clone(), fresh.clone()]), [2]);
+    stale.freshness = Freshness::Stale;
+    assert_eq!(selected(&[stale.clone(), fresh.clone()]), [1]);
+    let marked = path(3, |attrs| {
+        attrs.local_pref = Some(1000);
+        attrs.communities = vec![crate::wire::community::LLGR_STALE];
+    });
+    assert_eq!(selected(&[marked, fresh]), [2]);
+}
+
+#[test]
+fn med_compares_among_all_if_the_settings_say_so() {
+    let one = path(1, |a| a.med = Some(10));
+    let two = path(2, |a| {
+        a.med = Some(5);
+        a.as_path = sequence(&[65001]);
+    });
+    let always = BestPath {
+        med: MedComparison::Always,
+        ..BestPath::default()
+    };
+    assert_eq!(selected(&[one.clone(), two.clone()]), [1, 2]);
+    assert_eq!(selected_by(&[one, two], always), [2]);
+}
+
+#[test]
+fn no_more_equal_paths_are_used_than_the_settings_allow() {
+    let rules = BestPath {
+        multipath_external: 2,
+        multipath_internal: 1,
+        ..BestPath::default()
+    };
+    let external: Vec<_> = (1..5).map(|n| path(n, |_| {})).collect();
+    assert_eq!(selected_by(&external, rules), [1, 2]);
+    let internal: Vec<_> = (1..5)
+        .map(|n| by(n, PeerKind::Ibgp, PathAttrs::default()))
+        .collect();
+    assert_eq!(selected_by(&internal, rules), [1]);
 }
 
 #[test]
 fn the_steps_in_their_order() {
     let longer = sequence(&[65000, 65001]);
-    let rows: [(Path, Path); 6] = [
+    let rows: [(Told, Told); 6] = [
         // LOCAL_PREF before the length of AS_PATH; none is 100.
         (
             path(2, |a| {
@@ -92,13 +173,13 @@ fn the_steps_in_their_order() {
         ),
         // MED, none being 0, before eBGP over iBGP.
         (
-            by(2, PeerKind::Ibgp, path(2, |_| {}).attrs.as_ref().clone()),
+            by(2, PeerKind::Ibgp, path(2, |_| {}).attrs),
             path(1, |a| a.med = Some(1)),
         ),
         // eBGP before iBGP.
         (
             path(2, |_| {}),
-            by(1, PeerKind::Ibgp, path(1, |_| {}).attrs.as_ref().clone()),
+            by(1, PeerKind::Ibgp, path(1, |_| {}).attrs),
         ),
     ];
     for (index, (winner, loser)) in rows.into_iter().enumerate() {

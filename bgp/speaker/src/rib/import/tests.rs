@@ -3,15 +3,10 @@ use crate::wire::{AsPath, Segment, SegmentKind};
 
 fn check(change: impl FnOnce(&mut PathAttrs), next_hop: &str) -> Result<(), Refusal> {
     let own = BTreeSet::from(["2001:db8::1".parse().unwrap()]);
-    let importer = Importer {
-        asn: Asn(64512),
-        bgp_id: BgpId([192, 0, 2, 1].into()),
-        local: "192.0.2.1".parse().unwrap(),
-        own: &own,
-    };
+    let importer = importer("192.0.2.1", &own);
     let mut attrs = PathAttrs::default();
     change(&mut attrs);
-    importer.check(&attrs, next_hop.parse().unwrap())
+    importer.check(&attrs, next_hop.parse::<IpAddr>().unwrap().into())
 }
 
 fn segment(kind: SegmentKind, asn: u32) -> AsPath {
@@ -84,12 +79,49 @@ fn next_hops_that_lead_nowhere_are_not_used() {
 #[test]
 fn speakers_of_one_host_may_use_loopback() {
     let own = BTreeSet::new();
-    let importer = Importer {
-        asn: Asn(64512),
-        bgp_id: BgpId([192, 0, 2, 1].into()),
-        local: "127.0.0.2".parse().unwrap(),
-        own: &own,
-    };
-    let next_hop = "127.0.0.3".parse().unwrap();
+    let importer = importer("127.0.0.2", &own);
+    let next_hop = "127.0.0.3".parse::<IpAddr>().unwrap().into();
     assert_eq!(importer.check(&PathAttrs::default(), next_hop), Ok(()));
+}
+
+#[test]
+fn over_a_link_its_link_local_addresses_are_next_hops() {
+    let own = BTreeSet::new();
+    let importer = importer("fe80::1", &own);
+    let next_hop = "fe80::2".parse::<IpAddr>().unwrap().into();
+    assert_eq!(importer.check(&PathAttrs::default(), next_hop), Ok(()));
+}
+
+#[test]
+fn our_own_as_may_stand_in_the_path_as_often_as_is_allowed() {
+    let own = BTreeSet::new();
+    let mut importer = importer("192.0.2.1", &own);
+    importer.allow_own_as = 2;
+    let next_hop = || "192.0.2.2".parse::<IpAddr>().unwrap().into();
+    let mut attrs = PathAttrs::default();
+    for times in 1..4 {
+        attrs.as_path = attrs.as_path.prepended(Asn(64512));
+        let expected = if times > 2 {
+            Err(Refusal::AsLoop)
+        } else {
+            Ok(())
+        };
+        assert_eq!(importer.check(&attrs, next_hop()), expected);
+    }
+}
+
+fn importer<'a>(local: &str, own: &'a BTreeSet<IpAddr>) -> Importer<'a> {
+    let id = BgpId([192, 0, 2, 1].into());
+    Importer {
+        asn: Asn(64512),
+        allow_own_as: 0,
+        local_as: None,
+        bgp_id: id,
+        cluster: id,
+        kind: PeerKind::Ebgp,
+        graceful_shutdown: Switch::On,
+        without_policy: Switch::Off,
+        local: local.parse().unwrap(),
+        own,
+    }
 }

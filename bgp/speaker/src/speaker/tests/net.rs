@@ -43,7 +43,7 @@ struct End {
 enum Delivery {
     Accepted(ConnectionId, usize),
     Connected(ConnectionId),
-    Octets(ConnectionId, Vec<u8>),
+    Octets(ConnectionId, Arc<[u8]>),
     Closed(ConnectionId, Failure),
     Sent(ConnectionId, usize),
 }
@@ -286,7 +286,7 @@ impl Net {
                 Action::Connect { connection, to, .. } => self.dial(node, connection, to.ip()),
                 Action::Send { connection, octets } => {
                     let end = (node, connection);
-                    self.nodes[node].updates += usize::from(octets[18] == 2);
+                    self.nodes[node].updates += count_updates(&octets);
                     let Some(to) = self.ends.get(&end).map(|end| end.to) else {
                         continue;
                     };
@@ -392,7 +392,7 @@ impl Net {
         let octets = crate::wire::frame(kind, |message| message.extend_from_slice(body));
         let to = self.ends[&(node, connection)].to;
         let at = self.now;
-        self.later(to.0, at, Delivery::Octets(to.1, octets));
+        self.later(to.0, at, Delivery::Octets(to.1, octets.into()));
     }
 
     /// How many UPDATEs a node has sent.
@@ -409,11 +409,14 @@ impl Net {
         &self.nodes[node].routes
     }
 
-    pub(super) fn best(&self, node: usize, prefix: &str) -> Option<&Path> {
-        self.nodes[node]
-            .speaker
-            .rib()
-            .best(&prefix.parse().unwrap())
+    pub(super) fn speaker(&self, node: usize) -> &Speaker {
+        &self.nodes[node].speaker
+    }
+
+    /// The best path that a node has.
+    pub(super) fn best(&self, node: usize, prefix: &str) -> Option<PathView> {
+        let destination = self.speaker(node).destination(&prefix.parse().unwrap())?;
+        destination.paths.into_iter().next()
     }
 
     pub(super) fn state(&self, node: usize, peer: &str) -> State {
@@ -457,6 +460,15 @@ impl Net {
     pub(super) fn random(&mut self, below: usize) -> usize {
         usize::try_from(self.random.next() % u64::try_from(below).unwrap()).unwrap()
     }
+}
+
+/// How many of the messages in a row are UPDATEs.
+fn count_updates(mut octets: &[u8]) -> usize {
+    let mut count = 0;
+    while let Ok(Some(frame)) = crate::wire::take_frame_of(&mut octets, 65535) {
+        count += usize::from(frame.kind == MessageType::Update);
+    }
+    count
 }
 
 /// Some moment; the tests' clocks start there.

@@ -107,6 +107,7 @@ impl UpdateError {
             Self::Missing(_) => Remedy::TreatAsWithdraw,                         // §3 d
             Self::Length { code, .. } => match *code {
                 code::ATOMIC_AGGREGATE | code::AGGREGATOR => Remedy::AttributeDiscard, // §7.6, §7.7
+                code::PREFIX_SID => Remedy::AttributeDiscard, // RFC 8669 §6
                 _ => Remedy::TreatAsWithdraw,
             },
             Self::Twice(code) => match *code {

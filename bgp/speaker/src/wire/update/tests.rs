@@ -43,10 +43,7 @@ fn update(attributes: &[&str]) -> Vec<u8> {
 }
 
 fn context(peer: PeerKind) -> Context {
-    Context {
-        as_width: AsWidth::Four,
-        peer,
-    }
+    Context::new(AsWidth::Four, peer)
 }
 
 fn fate(body: &[u8], context: Context) -> Fate {
@@ -243,10 +240,7 @@ fn host_bits_of_a_prefix_are_cleared() {
 
 #[test]
 fn an_old_speakers_path_gets_its_long_numbers_back() {
-    let old = Context {
-        as_width: AsWidth::Two,
-        peer: PeerKind::Ebgp,
-    };
+    let old = Context::new(AsWidth::Two, PeerKind::Ebgp);
     let path = |attributes: &[&str]| {
         let body = update(attributes);
         match Update::decode(&body, old).unwrap().announced {

@@ -1,0 +1,96 @@
+//! What attributes that came lately became: an UPDATE whose attributes are known as octets is not taken apart.
+
+use std::hash::{DefaultHasher, Hasher as _};
+
+use crate::rib::{AttrId, AttrStore, Refusal, SourceId};
+
+/// What becomes of routes with certain attributes, before the filter.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome {
+    /// They have these in the table.
+    Attrs(AttrId),
+    /// They are not used.
+    Refused(Refusal),
+}
+
+/// So many are remembered.
+const PLACES: usize = 512;
+
+/// Attributes as octets, and what they became for one peer. Each hash has one place: what is newer replaces what was
+/// there, and its room is used again.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    places: Vec<Option<Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    source: SourceId,
+    generation: u32,
+    key: Vec<u8>,
+    outcome: Outcome,
+}
+
+impl Recent {
+    pub(super) fn find(&self, source: SourceId, generation: u32, key: &[u8]) -> Option<Outcome> {
+        let entry = self.places.get(place(source, key))?.as_ref()?;
+        let same =
+            (entry.source, entry.generation, entry.key.as_slice()) == (source, generation, key);
+        same.then_some(entry.outcome)
+    }
+
+    /// Remembers an outcome whose attributes the caller holds; that hold passes to here.
+    pub(super) fn put(
+        &mut self,
+        store: &mut AttrStore,
+        source: SourceId,
+        generation: u32,
+        key: &[u8],
+        outcome: Outcome,
+    ) {
+        if self.places.is_empty() {
+            self.places.resize_with(PLACES, || None);
+        }
+        let place = &mut self.places[place(source, key)];
+        let mut room = Vec::new();
+        if let Some(old) = place.take() {
+            old.outcome.release(store);
+            room = old.key;
+            room.clear();
+        }
+        room.extend_from_slice(key);
+        *place = Some(Entry {
+            source,
+            generation,
+            key: room,
+            outcome,
+        });
+    }
+
+    /// Forgets everything, so that no attributes are held for nothing.
+    pub(super) fn clear(&mut self, store: &mut AttrStore) {
+        for entry in self.places.drain(..).flatten() {
+            entry.outcome.release(store);
+        }
+    }
+}
+
+impl Outcome {
+    pub(super) fn release(self, store: &mut AttrStore) {
+        match self {
+            Self::Attrs(attrs) => store.release(attrs),
+            Self::Refused(_) => {}
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only the lower bits of the hash count"
+)]
+fn place(source: SourceId, key: &[u8]) -> usize {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u16(source.0);
+    hasher.write(key);
+    hasher.finish() as usize % PLACES
+}

@@ -191,6 +191,7 @@ pub(crate) fn set_names(rule: &Rule) -> impl Iterator<Item = &SetName> {
         | Match::Family(_)
         | Match::Protocol(_)
         | Match::Icmp6Types(_)
+        | Match::CtStates(_)
         | Match::Direction(_)
         | Match::ServerPort(..)
         | Match::Address(..) => None,

@@ -130,6 +130,7 @@ fn sayable(rule: &Rule) -> bool {
         | Match::Family(_)
         | Match::Protocol(_)
         | Match::Icmp6Types(_)
+        | Match::CtStates(_)
         | Match::Direction(_)
         | Match::ServerPort(..)
         | Match::Address(..) => false,
@@ -154,6 +155,10 @@ fn render_match(matches: &Match) -> String {
                 "icmpv6 type {{ {} }}",
                 join(", ", types.iter().map(|number| icmp6_type(*number)))
             )
+        }
+        Match::CtStates(states) => {
+            let states = states.iter().map(|state| ct_state(*state).to_owned());
+            format!("ct state {}", join(",", states))
         }
         Match::Direction(CtDirection::Original) => "ct direction original".to_owned(),
         Match::Direction(CtDirection::Reply) => "ct direction reply".to_owned(),
@@ -216,14 +221,17 @@ fn key_value(value: &KeyValue) -> String {
         KeyValue::Protocol(number) => protocol(*number),
         KeyValue::Port(port) => port.to_string(),
         KeyValue::Mark(mark) => format!("{mark:#010x}"),
-        KeyValue::CtState(state) => match state {
-            CtState::Invalid => "invalid",
-            CtState::Established => "established",
-            CtState::Related => "related",
-            CtState::New => "new",
-            CtState::Untracked => "untracked",
-        }
-        .to_owned(),
+        KeyValue::CtState(state) => ct_state(*state).to_owned(),
+    }
+}
+
+fn ct_state(state: CtState) -> &'static str {
+    match state {
+        CtState::Invalid => "invalid",
+        CtState::Established => "established",
+        CtState::Related => "related",
+        CtState::New => "new",
+        CtState::Untracked => "untracked",
     }
 }
 

@@ -112,6 +112,15 @@ pub enum CtState {
 }
 
 impl CtState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Invalid,
+        Self::Established,
+        Self::Related,
+        Self::New,
+        Self::Untracked,
+    ];
+
     /// The kernel's bit (`NF_CT_STATE_BIT`, `NF_CT_STATE_UNTRACKED_BIT`).
     pub fn bit(self) -> u32 {
         match self {
@@ -192,6 +201,8 @@ pub enum Match {
     Protocol(u8),
     /// `icmpv6 type` (after [`Match::Protocol`] 58).
     Icmp6Types(BTreeSet<u8>),
+    /// `ct state` is one of these.
+    CtStates(BTreeSet<CtState>),
     /// `ct direction`.
     Direction(CtDirection),
     /// The server's port: `ct reply proto-src` in `first..=last` (after [`Match::Protocol`]).

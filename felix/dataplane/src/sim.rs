@@ -185,6 +185,16 @@ impl<'a> Run<'a> {
             Match::Family(family) => Family::of(&packet.source) == *family,
             Match::Protocol(protocol) => packet.protocol == *protocol,
             Match::Icmp6Types(types) => types.contains(&packet.icmp_type?),
+            Match::CtStates(states) => match self.field(&Field::CtState)? {
+                KeyValue::CtState(state) => states.contains(&state),
+                KeyValue::Link(_)
+                | KeyValue::Address(_)
+                | KeyValue::Prefix(_)
+                | KeyValue::Id(_)
+                | KeyValue::Protocol(_)
+                | KeyValue::Port(_)
+                | KeyValue::Mark(_) => return None,
+            },
             Match::Direction(direction) => packet.connection.as_ref()?.direction == *direction,
             Match::ServerPort(first, last) => {
                 (*first..=*last).contains(&packet.connection.as_ref()?.server_port)

@@ -162,6 +162,12 @@ fn encode_match(matches: &Match, exprs: &mut Vec<Expr>) {
             });
             exprs.extend(one_of(types));
         }
+        Match::CtStates(states) => {
+            let bits = states.iter().fold(0, |bits, state| bits | state.bit());
+            load(Field::CtState, R0, exprs);
+            exprs.push(bitwise(R0, bits.to_ne_bytes().into(), [0; 4].into()));
+            exprs.push(compare(Comparison::NotEqual, [0; 4].into()));
+        }
         Match::Direction(direction) => {
             exprs.push(Expr::Ct {
                 key: CtKey::Direction,

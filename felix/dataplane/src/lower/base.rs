@@ -266,7 +266,13 @@ fn forward() -> Vec<Rule> {
         Match::OurLink(Side::In, Test::IsNot),
         Match::OurLink(Side::Out, Test::IsNot),
     ];
+    // What nearly all packets are, before anything else: `known` would say the same.
+    let current = vec![
+        Match::CtStates([CtState::Established, CtState::Related].into()),
+        is_in(vec![Field::Epoch], names::EPOCH),
+    ];
     let mut rules = vec![
+        rule(current, ACCEPT, "judged since the last change"),
         rule(others, ACCEPT, "neither from nor to a pod"),
         rule(
             Vec::new(),

@@ -251,6 +251,7 @@ fn check_rule(actual: &mut Actual, rule: &Rule) -> Result<(), String> {
             | Match::Family(_)
             | Match::Protocol(_)
             | Match::Icmp6Types(_)
+            | Match::CtStates(_)
             | Match::Direction(_)
             | Match::ServerPort(..) => {}
         }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use margay_dataplane::ruleset::{
-    Action, CtDirection, EPOCH_MASK, Family, Field, Match, Rule, Side, Test,
+    Action, CtDirection, CtState, EPOCH_MASK, Family, Field, Match, Rule, Side, Test,
 };
 use margay_nftnl as nft;
 use margay_nftnl::{Base, Comparison, CtKey, Data, Direction, Expr, MetaKey};
@@ -137,6 +137,20 @@ fn take_simple(exprs: &mut &[Expr]) -> Option<Match> {
                 .filter(|value| tests.iter().filter_map(octet_test).all(|test| test(*value)))
                 .collect();
             (Match::Icmp6Types(types), rest)
+        }
+        [
+            Expr::Ct {
+                key: CtKey::State, ..
+            },
+            Expr::Bitwise { mask, .. },
+            Expr::Compare { .. },
+            rest @ ..,
+        ] => {
+            let bits = number(*mask)?;
+            let states = CtState::ALL
+                .into_iter()
+                .filter(|state| bits & state.bit() != 0);
+            (Match::CtStates(states.collect()), rest)
         }
         [
             Expr::Ct {

@@ -108,6 +108,8 @@ fn matches() -> Vec<Match> {
     }
     all.extend(Family::BOTH.map(Match::Family));
     all.extend([CtDirection::Original, CtDirection::Reply].map(Match::Direction));
+    all.extend(CtState::ALL.map(|state| Match::CtStates([state].into())));
+    all.push(Match::CtStates(CtState::ALL.into()));
     all
 }
 

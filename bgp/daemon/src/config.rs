@@ -5,10 +5,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use margay_bgp::settings::{Aggregate, Announcement, BestPath, Details, MedComparison, PeerRange};
+use margay_bgp::{Filter, PeerName};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{Asn, BgpId, Dial, Export, Family, HoldTime, NextHops, PeerSettings, Settings};
+use crate::{Asn, NextHops, Settings};
+
+mod fields;
+mod filter;
+mod peer;
+
+use fields::{
+    AsnField, CommunityField, ExtendedCommunityField, LargeCommunityField, RouterId, SwitchField,
+};
+use filter::FilterTable;
+use peer::PeerTable;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +29,10 @@ pub struct Config {
     pub settings: Settings,
     /// Where to answer questions (a unix socket), if anywhere.
     pub control: Option<PathBuf>,
+    /// Where Prometheus finds metrics, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// Files that were read beside this one (passwords): a change of theirs is one of the configuration.
+    pub files: BTreeSet<PathBuf>,
 }
 
 /// A file that cannot be used.
@@ -33,6 +49,19 @@ pub struct ConfigError {
     pub text: String,
 }
 
+/// Something wrong, and at which octet of the text.
+struct Wrong {
+    at: usize,
+    reason: String,
+}
+
+impl Wrong {
+    fn new(at: usize, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { at, reason }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
@@ -44,9 +73,24 @@ struct File {
     next_hop: NextHopTable,
     #[serde(default)]
     announce: BTreeSet<IpNet>,
-    control: Option<PathBuf>,
     #[serde(default)]
-    peers: BTreeMap<String, Peer>,
+    announcements: BTreeMap<IpNet, DetailsTable>,
+    #[serde(default)]
+    aggregates: BTreeMap<IpNet, AggregateTable>,
+    control: Option<PathBuf>,
+    metrics: Option<SocketAddr>,
+    cluster_id: Option<RouterId>,
+    #[serde(default)]
+    best_path: BestPathTable,
+    ebgp_requires_policy: Option<SwitchField>,
+    graceful_shutdown: Option<SwitchField>,
+    honour_graceful_shutdown: Option<SwitchField>,
+    #[serde(default)]
+    filters: BTreeMap<String, FilterTable>,
+    #[serde(default)]
+    peers: BTreeMap<String, Spanned<PeerTable>>,
+    #[serde(default)]
+    ranges: BTreeMap<String, Spanned<RangeTable>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -56,75 +100,59 @@ struct NextHopTable {
     ipv6: Option<Ipv6Addr>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct DetailsTable {
+    #[serde(default)]
+    communities: Vec<CommunityField>,
+    #[serde(default)]
+    large_communities: Vec<LargeCommunityField>,
+    #[serde(default)]
+    extended_communities: Vec<ExtendedCommunityField>,
+    med: Option<u32>,
+    local_pref: Option<u32>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Peer {
-    address: Spanned<IpAddr>,
-    asn: AsnField,
-    #[serde(default = "bgp_port")]
-    port: std::num::NonZeroU16,
+struct AggregateTable {
     #[serde(default)]
-    hold_time: HoldTimeField,
-    source: Option<IpAddr>,
+    suppress: SwitchField,
     #[serde(default)]
-    passive: bool,
-    families: Option<Spanned<BTreeSet<Family>>>,
-    #[serde(default)]
-    export: ExportField,
-}
-
-#[derive(Deserialize)]
-#[serde(try_from = "u32")]
-struct AsnField(Asn);
-
-impl TryFrom<u32> for AsnField {
-    type Error = &'static str;
-
-    fn try_from(asn: u32) -> Result<Self, Self::Error> {
-        if asn == 0 {
-            return Err("AS number 0 is reserved; 1 to 4294967295 is allowed");
-        }
-        Ok(Self(Asn(asn)))
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(try_from = "Ipv4Addr")]
-struct RouterId(BgpId);
-
-impl TryFrom<Ipv4Addr> for RouterId {
-    type Error = &'static str;
-
-    fn try_from(id: Ipv4Addr) -> Result<Self, Self::Error> {
-        if id.is_unspecified() {
-            return Err("router-id 0.0.0.0 is not allowed; take an address of this host");
-        }
-        Ok(Self(BgpId(id)))
-    }
+    with: DetailsTable,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(try_from = "u16")]
-struct HoldTimeField(HoldTime);
-
-impl TryFrom<u16> for HoldTimeField {
-    type Error = &'static str;
-
-    fn try_from(seconds: u16) -> Result<Self, Self::Error> {
-        let hold_time = HoldTime::from_secs(seconds);
-        if hold_time.as_secs() != seconds {
-            return Err("a hold time is 0 (none) or 3 to 65535 seconds");
-        }
-        Ok(Self(hold_time))
-    }
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct BestPathTable {
+    #[serde(default)]
+    med: MedField,
+    multipath_ebgp: Option<std::num::NonZeroU8>,
+    multipath_ibgp: Option<std::num::NonZeroU8>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ExportField {
+#[serde(rename_all = "kebab-case")]
+enum MedField {
     #[default]
-    Own,
-    All,
+    SameNeighbour,
+    Always,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RangeTable {
+    prefix: IpNet,
+    #[serde(default)]
+    asns: Vec<AsnField>,
+    #[serde(default = "many")]
+    limit: u32,
+    #[serde(default)]
+    peer: PeerTable,
+}
+
+fn many() -> u32 {
+    1000
 }
 
 fn everywhere() -> Vec<SocketAddr> {
@@ -134,96 +162,237 @@ fn everywhere() -> Vec<SocketAddr> {
     ]
 }
 
-fn bgp_port() -> std::num::NonZeroU16 {
-    const PORT: std::num::NonZeroU16 = std::num::NonZeroU16::new(179).expect("179 is not 0");
-    PORT
+impl DetailsTable {
+    fn read(self) -> Details {
+        let Self {
+            communities,
+            large_communities,
+            extended_communities,
+            med,
+            local_pref,
+        } = self;
+        Details {
+            communities: communities.into_iter().map(|field| field.0).collect(),
+            large_communities: large_communities.into_iter().map(|field| field.0).collect(),
+            extended_communities: extended_communities
+                .into_iter()
+                .map(|field| field.0)
+                .collect(),
+            med,
+            local_pref,
+        }
+    }
 }
 
-/// Reads the text of `file`.
+/// Reads the text of `file`, and the password files that it names.
 ///
 /// # Errors
 /// The first thing wrong, with its line.
 pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
-    let at = |offset: usize, reason: String| {
-        let before = &text[..offset.min(text.len())];
-        let line = before.matches('\n').count();
-        ConfigError {
-            file: file.to_owned(),
-            line: line + 1,
-            reason,
-            text: text.lines().nth(line).unwrap_or_default().trim().to_owned(),
-        }
-    };
-    let parsed: File = toml::from_str(text).map_err(|error| {
+    let parsed = toml::from_str(text).map_err(|error| {
         let offset = error.span().map_or(0, |span| span.start);
-        at(offset, error.message().replace('\n', ", "))
-    })?;
-    let mut addresses: BTreeMap<IpAddr, String> = BTreeMap::new();
-    let mut peers = BTreeMap::new();
-    for (name, peer) in parsed.peers {
-        let Peer {
-            address,
-            asn,
-            port,
-            hold_time,
-            source,
-            passive,
-            families,
-            export,
-        } = peer;
-        let (span, address) = (address.span().start, address.into_inner());
-        if address.is_unspecified() || address.is_multicast() {
-            let reason = format!("{address} is not the address of a host");
-            return Err(at(span, reason));
-        }
-        if let Some(other) = addresses.insert(address, name.clone()) {
-            return Err(at(span, format!("peer {other} has the same address")));
-        }
-        if let Some(source) = source.filter(|source| source.is_ipv4() != address.is_ipv4()) {
-            let reason = format!("{address} cannot be dialled from {source} of the other family");
-            return Err(at(span, reason));
-        }
-        let families = match families {
-            None => Family::ALL.into(),
-            Some(families) if families.get_ref().is_empty() => {
-                let reason = "no family to speak; IPv4 and IPv6 are allowed".to_owned();
-                return Err(at(families.span().start, reason));
+        Wrong::new(offset, error.message().replace('\n', ", "))
+    });
+    parsed
+        .and_then(|parsed| read(file, parsed))
+        .map_err(|Wrong { at, reason }| {
+            let before = text.get(..at).unwrap_or(text);
+            let line = before.matches('\n').count();
+            ConfigError {
+                file: file.to_owned(),
+                line: line + 1,
+                reason,
+                text: text.lines().nth(line).unwrap_or_default().trim().to_owned(),
             }
-            Some(families) => families.into_inner(),
-        };
-        let settings = PeerSettings {
-            address,
-            port: port.get(),
-            asn: asn.0,
-            hold_time: hold_time.0,
-            source,
-            dial: if passive { Dial::Passive } else { Dial::Active },
-            families,
-            export: match export {
-                ExportField::Own => Export::Own,
-                ExportField::All => Export::All,
-            },
-            ..PeerSettings::new(address, asn.0)
-        };
-        peers.insert(name.into(), settings);
-    }
-    Ok(Config {
-        settings: Settings {
-            speaker: margay_bgp::Settings {
-                asn: parsed.asn.0,
-                bgp_id: parsed.router_id.0,
-                next_hops: NextHops {
-                    v4: parsed.next_hop.ipv4,
-                    v6: parsed.next_hop.ipv6,
-                },
-                peers,
-                announce: parsed.announce,
-                ..margay_bgp::Settings::new(parsed.asn.0, parsed.router_id.0)
-            },
-            listen: parsed.listen,
+        })
+}
+
+fn read(file: &Path, parsed: File) -> Result<Config, Wrong> {
+    let File {
+        asn,
+        router_id,
+        listen,
+        next_hop,
+        announce,
+        announcements,
+        aggregates,
+        control,
+        metrics,
+        cluster_id,
+        best_path,
+        ebgp_requires_policy,
+        graceful_shutdown,
+        honour_graceful_shutdown,
+        filters,
+        peers,
+        ranges,
+    } = parsed;
+    let usual = margay_bgp::Settings::new(asn.0, router_id.0);
+    let filters = filters
+        .into_iter()
+        .map(|(name, table)| Ok((name, table.read()?)))
+        .collect::<Result<BTreeMap<_, _>, Wrong>>()?;
+    let announcements: BTreeMap<_, _> = announcements
+        .into_iter()
+        .map(|(prefix, table)| {
+            let details = table.read();
+            (prefix, Announcement { details })
+        })
+        .collect();
+    let speaker = margay_bgp::Settings {
+        next_hops: NextHops {
+            v4: next_hop.ipv4,
+            v6: next_hop.ipv6,
         },
-        control: parsed.control,
+        // What has attributes is announced, without being named twice.
+        announce: announcements.keys().copied().chain(announce).collect(),
+        announcements,
+        aggregates: aggregates
+            .into_iter()
+            .map(|(prefix, table)| {
+                let suppress = table.suppress.0;
+                let details = table.with.read();
+                (prefix, Aggregate { suppress, details })
+            })
+            .collect(),
+        cluster_id: cluster_id.map(|id| id.0),
+        best_path: best_path.read(usual.best_path),
+        ebgp_requires_policy: switch(ebgp_requires_policy, usual.ebgp_requires_policy),
+        graceful_shutdown: switch(graceful_shutdown, usual.graceful_shutdown),
+        honour_graceful_shutdown: switch(honour_graceful_shutdown, usual.honour_graceful_shutdown),
+        // This daemon sets no routes.
+        tell_routes: margay_bgp::Switch::Off,
+        ..usual
+    };
+    let mut reader = Reader {
+        file,
+        filters,
+        settings: Settings::new(speaker, listen),
+        files: BTreeSet::new(),
+    };
+    reader.peers(peers)?;
+    reader.ranges(ranges)?;
+    Ok(Config {
+        settings: reader.settings,
+        control,
+        metrics,
+        files: reader.files,
     })
+}
+
+impl BestPathTable {
+    fn read(self, usual: BestPath) -> BestPath {
+        let Self {
+            med,
+            multipath_ebgp,
+            multipath_ibgp,
+        } = self;
+        BestPath {
+            med: match med {
+                MedField::SameNeighbour => MedComparison::SameNeighbour,
+                MedField::Always => MedComparison::Always,
+            },
+            multipath_external: multipath_ebgp.map_or(usual.multipath_external, Into::into),
+            multipath_internal: multipath_ibgp.map_or(usual.multipath_internal, Into::into),
+        }
+    }
+}
+
+fn switch(field: Option<SwitchField>, usual: margay_bgp::Switch) -> margay_bgp::Switch {
+    field.map_or(usual, |field| field.0)
+}
+
+/// Turns tables into settings.
+struct Reader<'a> {
+    file: &'a Path,
+    filters: BTreeMap<String, Filter>,
+    settings: Settings,
+    files: BTreeSet<PathBuf>,
+}
+
+impl Reader<'_> {
+    fn peers(&mut self, peers: BTreeMap<String, Spanned<PeerTable>>) -> Result<(), Wrong> {
+        let mut addresses: BTreeMap<IpAddr, String> = BTreeMap::new();
+        for (name, table) in peers {
+            let span = table.span().start;
+            let mut table = table.into_inner();
+            let Some(address) = table.address.take() else {
+                return Err(Wrong::new(span, "missing field `address`"));
+            };
+            let Some(asn) = table.asn.take() else {
+                return Err(Wrong::new(span, "missing field `asn`"));
+            };
+            let at = address.span().start;
+            let address = address.into_inner();
+            if address.is_unspecified() || address.is_multicast() {
+                let reason = format!("{address} is not the address of a host");
+                return Err(Wrong::new(at, reason));
+            }
+            if let Some(other) = addresses.insert(address, name.clone()) {
+                return Err(Wrong::new(at, format!("peer {other} has the same address")));
+            }
+            let (settings, transport) = table.read(self, at, address, asn.0)?;
+            let name = PeerName::from(name);
+            self.settings.transport.insert(name.clone(), transport);
+            self.settings.speaker.peers.insert(name, settings);
+        }
+        Ok(())
+    }
+
+    fn ranges(&mut self, ranges: BTreeMap<String, Spanned<RangeTable>>) -> Result<(), Wrong> {
+        for (name, table) in ranges {
+            let span = table.span().start;
+            let RangeTable {
+                prefix,
+                asns,
+                limit,
+                mut peer,
+            } = table.into_inner();
+            if let Some(address) = peer.address.take() {
+                let reason = "a range's peers have the addresses of its `prefix`";
+                return Err(Wrong::new(address.span().start, reason));
+            }
+            let asns: BTreeSet<Asn> = asns.into_iter().map(|field| field.0).collect();
+            let asn = peer.asn.take().map(|field| field.0);
+            let Some(asn) = asn.or_else(|| asns.first().copied()) else {
+                let reason = "a range needs `asns`, or `peer.asn`";
+                return Err(Wrong::new(span, reason));
+            };
+            let (template, transport) = peer.read(self, span, prefix.network(), asn)?;
+            let range = PeerRange {
+                prefix,
+                asns,
+                template,
+                limit,
+            };
+            self.settings
+                .range_transport
+                .insert(name.clone(), transport);
+            self.settings.speaker.ranges.insert(name, range);
+        }
+        Ok(())
+    }
+
+    /// The filter of that name.
+    fn filter(&self, name: Option<Spanned<String>>) -> Result<Option<Filter>, Wrong> {
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        if let Some(filter) = self.filters.get(name.get_ref()) {
+            return Ok(Some(filter.clone()));
+        }
+        let known: Vec<_> = self.filters.keys().map(String::as_str).collect();
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        let reason = format!(
+            "there is no filter `{}`; filters here: {known}",
+            name.get_ref()
+        );
+        Err(Wrong::new(name.span().start, reason))
+    }
 }
 
 #[cfg(test)]

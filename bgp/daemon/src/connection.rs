@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::driver::Io;
-use crate::socket;
+use crate::transport::Transport;
+use crate::{socket, sys};
 
 /// How long last words may take to get out and the peer's to come in.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -25,11 +26,14 @@ const TOGETHER: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Arc<TcpStream>,
+    /// The options that it has.
+    transport: Transport,
     waiting: VecDeque<Arc<[u8]>>,
     /// Octets of the first that waits which the kernel has.
     taken: usize,
-    /// Whether anything was ever sent.
+    /// Whether anything was ever sent, and anything received.
     spoke: bool,
+    heard: bool,
     /// What the kernel said to our writing; the peer's last words may still be there to be read.
     broken: Option<Failure>,
     /// Has the reading task wait again.
@@ -50,12 +54,15 @@ pub(crate) enum Reading {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    /// A stream whose options were set when it was dialled.
+    pub(crate) fn new(stream: TcpStream, transport: Transport) -> Self {
         Self {
             stream: Arc::new(stream),
+            transport,
             waiting: VecDeque::new(),
             taken: 0,
             spoke: false,
+            heard: false,
             broken: None,
             read_on: Arc::default(),
             reading: None,
@@ -69,6 +76,27 @@ impl Connection {
     /// The stream has ended already.
     pub(crate) fn ends(&self) -> io::Result<(SocketAddr, SocketAddr)> {
         Ok((self.stream.local_addr()?, self.stream.peer_addr()?))
+    }
+
+    /// Has these options from now on, where it had others.
+    pub(crate) fn set_transport(&mut self, transport: Transport) {
+        if self.transport != transport
+            && let Ok(peer) = self.stream.peer_addr()
+        {
+            socket::change(&self.stream, peer.ip(), &self.transport, &transport);
+            self.transport = transport;
+        }
+    }
+
+    /// Whether this is a stream with `peer` on which nothing has come yet.
+    pub(crate) fn is_silence_of(&self, peer: IpAddr) -> bool {
+        let remote = self.stream.peer_addr();
+        !self.heard && remote.is_ok_and(|remote| remote.ip() == peer)
+    }
+
+    /// The TTL of the SYN that began it, if the peer did.
+    pub(crate) fn syn_ttl(&self) -> Option<u8> {
+        sys::syn_ttl(&*self.stream)
     }
 
     /// From now on the driver is told when there is something to read.
@@ -96,7 +124,10 @@ impl Connection {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Reading {
         match self.stream.try_read(buffer) {
             Ok(0) => Reading::Ended(Failure::Closed),
-            Ok(count) => Reading::Octets(count),
+            Ok(count) => {
+                self.heard = true;
+                Reading::Octets(count)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if let Some(failure) = self.broken.take() {
                     return Reading::Ended(failure);

@@ -3,19 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use margay_bgp::session::Failure;
-use margay_bgp::{Action, ConnectionId, Event, PeerName, RouteChange, Speaker, State};
+use margay_bgp::{Action, ConnectionId, Event, PeerName, PeerStatus, RouteChange, Speaker, State};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
 
+use crate::bfd::{Bfd, Report, Target, Targets};
 use crate::clock::now;
 use crate::connection::{Connection, Reading};
-use crate::{Settings, Status, listener, socket};
+use crate::listener::Passwords;
+use crate::transport::Transport;
+use crate::trouble::{Counters, Trouble};
+use crate::{BfdStatus, Question, Settings, Status, listener, socket, trouble};
 
 /// What other tasks tell the driver.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub(crate) enum Io {
     /// Somebody dialled us.
     Accepted(TcpStream),
     /// A dial succeeded.
-    Connected(ConnectionId, TcpStream),
+    Connected(ConnectionId, TcpStream, Transport),
     /// A dial failed.
     NotConnected(ConnectionId, Failure),
     /// There is something to read, or the end.
@@ -45,12 +50,18 @@ const READ: usize = 256 * 1024;
 /// Reads of one stream before it is others' turn.
 const READS: usize = 4;
 
+/// How often to look at what the kernel has dropped, and for how long that explains why a peer is down.
+const LOOK: Duration = Duration::from_secs(2);
+const TROUBLE: Duration = Duration::from_secs(30);
+
 /// The status is published at once, and again after so long at the earliest: it holds every peer.
 const STATUS_PAUSE: Duration = Duration::from_millis(20);
 
 /// Owns the speaker and everything it acts on.
 pub(crate) struct Driver {
     settings: watch::Receiver<Settings>,
+    /// What of them is in force.
+    current: Settings,
     routes: mpsc::Sender<Vec<RouteChange>>,
     status: watch::Sender<Status>,
     speaker: Speaker,
@@ -63,6 +74,19 @@ pub(crate) struct Driver {
     buffer: Box<[u8]>,
     accepted: u64,
     listeners: BTreeMap<SocketAddr, (AbortHandle, Result<(), String>)>,
+    passwords: watch::Sender<Passwords>,
+    /// What the kernel had dropped when that was last looked at.
+    dropped: Counters,
+    troubles: BTreeMap<PeerName, (Trouble, Instant)>,
+    questions: mpsc::Receiver<Question>,
+    /// The thread, once there was somebody to watch.
+    bfd: Option<Bfd>,
+    watched: Targets,
+    bfd_status: BTreeMap<PeerName, BfdStatus>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    report: mpsc::UnboundedSender<Report>,
+    /// Whether there may be others to watch.
+    sessions_changed: bool,
     tasks: JoinSet<()>,
     goodbyes: JoinSet<()>,
     events: mpsc::Sender<Io>,
@@ -82,15 +106,28 @@ impl Driver {
         mut settings: watch::Receiver<Settings>,
         routes: mpsc::Sender<Vec<RouteChange>>,
         status: watch::Sender<Status>,
+        questions: mpsc::Receiver<Question>,
     ) -> Self {
         let seed = RandomState::new().build_hasher().finish();
         let first = settings.borrow_and_update().clone();
         let (events, incoming) = mpsc::channel(EVENTS);
+        let (report, reports) = mpsc::unbounded_channel();
         let mut driver = Self {
             settings,
             routes,
             status,
-            speaker: Speaker::new(first.speaker, seed, now()),
+            speaker: Speaker::new(first.speaker.clone(), seed, now()),
+            passwords: watch::Sender::new(Arc::new(first.passwords())),
+            current: first.clone(),
+            dropped: Counters::default(),
+            troubles: BTreeMap::new(),
+            questions,
+            bfd: None,
+            watched: BTreeMap::new(),
+            bfd_status: BTreeMap::new(),
+            reports,
+            report,
+            sessions_changed: false,
             dials: BTreeMap::new(),
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
@@ -108,11 +145,14 @@ impl Driver {
             reasons: BTreeMap::new(),
         };
         driver.listen(&first.listen);
+        driver.look_for_trouble();
         driver
     }
 
     pub(crate) async fn run(mut self) {
         let routes = self.routes.clone();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.read();
             let busy = self.act() || !self.readable.is_empty();
@@ -120,6 +160,9 @@ impl Driver {
                 // Others' turn, and the kernel's; then on without waiting.
                 tokio::task::yield_now().await;
                 self.take_in();
+            }
+            if std::mem::take(&mut self.sessions_changed) {
+                self.watch_peers();
             }
             let publish_at = self.publish_when_due();
             let due = self
@@ -152,6 +195,10 @@ impl Driver {
                 }
                 Some(_) = self.tasks.join_next() => {}
                 Some(_) = self.goodbyes.join_next() => {}
+                // Never `None`: the driver has a sender itself.
+                Some(report) = self.reports.recv() => self.take_report(report),
+                Some(question) = self.questions.recv() => question.answer(&self.speaker),
+                _ = look.tick() => self.look_for_trouble(),
                 () = timer => self.time_out().await,
             }
         }
@@ -160,6 +207,9 @@ impl Driver {
 
     /// Takes in what other tasks have told.
     fn take_in(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            self.take_report(report);
+        }
         for _ in 0..EVENTS {
             let Ok(event) = self.incoming.try_recv() else {
                 break;
@@ -240,9 +290,104 @@ impl Driver {
     fn set_settings(&mut self) {
         self.news = true;
         let settings = self.settings.borrow_and_update().clone();
+        self.current = settings.clone();
+        self.passwords.send_replace(Arc::new(settings.passwords()));
         self.listen(&settings.listen);
+        for connection in self.connections.values_mut() {
+            if let Ok((_, remote)) = connection.ends() {
+                connection.set_transport(settings.transport(remote.ip()));
+            }
+        }
+        self.troubles.clear();
+        self.sessions_changed = true;
         let event = Event::Settings(settings.speaker);
         self.speaker.handle_event(event, now());
+    }
+
+    /// Has BFD watch those peers that want it, from their first session on.
+    fn watch_peers(&mut self) {
+        let mut targets = Targets::new();
+        for (name, peer) in self.speaker.status() {
+            let transport = self.current.transport(peer.address);
+            let Some(settings) = transport.bfd else {
+                continue;
+            };
+            let before = self.watched.get(&name);
+            let before = before.filter(|target| target.peer == peer.address);
+            let local = peer.local_address.or(before.map(|target| target.local));
+            let (Some(local), Ok(scope)) = (local, socket::scope(peer.address, &transport)) else {
+                continue;
+            };
+            let target = Target {
+                peer: peer.address,
+                local,
+                scope,
+                hops: transport.ttl.hops(),
+                settings,
+            };
+            targets.insert(name, target);
+        }
+        if targets == self.watched {
+            return;
+        }
+        self.bfd_status.retain(|name, _| targets.contains_key(name));
+        if self.bfd.is_none() {
+            match Bfd::start(self.report.clone()) {
+                Ok(bfd) => self.bfd = Some(bfd),
+                Err(error) => warn!(%error, "no BFD: its thread cannot be started"),
+            }
+        }
+        if let Some(bfd) = &self.bfd {
+            bfd.watch(targets.clone());
+            self.watched = targets;
+        }
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let Report { peer, status, lost } = report;
+        self.news = true;
+        if !self.watched.contains_key(&peer) {
+            return;
+        }
+        self.bfd_status.insert(peer.clone(), status);
+        if lost {
+            self.tell(Event::BfdDown(&peer));
+        }
+    }
+
+    /// Finds out what the kernel has dropped, if a peer is down that this may be about.
+    fn look_for_trouble(&mut self) {
+        let Ok(text) = std::fs::read_to_string(trouble::COUNTERS) else {
+            return;
+        };
+        let dropped = Counters::parse(&text);
+        let before = std::mem::replace(&mut self.dropped, dropped);
+        let now = now();
+        self.troubles.retain(|_, (_, seen)| now < *seen + TROUBLE);
+        if dropped == before {
+            return;
+        }
+        let mut silent = Vec::new();
+        for (name, peer) in &self.current.speaker.peers {
+            let transport = self.current.transport(peer.address);
+            if let Some(trouble) = dropped.since(before, &transport) {
+                self.news = true;
+                self.troubles.insert(name.clone(), (trouble, now));
+                silent.push(peer.address);
+            }
+        }
+        // The kernel drops the end of such a stream too: whoever waited for it would wait for long.
+        let useless = self.connections.iter().filter(|(_, connection)| {
+            let mut peers = silent.iter();
+            peers.any(|peer| connection.is_silence_of(*peer))
+        });
+        for id in useless.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.connections.remove(&id);
+            self.tell(Event::Closed {
+                connection: id,
+                why: Failure::TimedOut,
+            });
+        }
     }
 
     /// Listens at these places and no others.
@@ -256,7 +401,8 @@ impl Driver {
         });
         for place in places {
             if !self.listeners.contains_key(place) {
-                let task = listener::listen(*place, self.events.clone());
+                let passwords = self.passwords.subscribe();
+                let task = listener::listen(*place, passwords, self.events.clone());
                 let task = self.tasks.spawn(task);
                 let state = Err("not tried yet".to_owned());
                 self.listeners.insert(*place, (task, state));
@@ -268,7 +414,9 @@ impl Driver {
         self.news = true;
         match event {
             Io::Accepted(stream) => self.accept(stream),
-            Io::Connected(connection, stream) => self.connected(connection, stream),
+            Io::Connected(connection, stream, transport) => {
+                self.connected(connection, stream, transport);
+            }
             Io::NotConnected(connection, why) => {
                 self.dials.remove(&connection);
                 self.tell(Event::Closed { connection, why });
@@ -297,10 +445,21 @@ impl Driver {
 
     fn accept(&mut self, stream: TcpStream) {
         let id = ConnectionId::Accepted(self.accepted);
-        let stream = Connection::new(stream);
+        let mut stream = Connection::new(stream, Transport::default());
         let Ok((local, remote)) = stream.ends() else {
             return;
         };
+        let transport = self.current.transport(remote.ip());
+        if !socket::is_on_its_link(remote, &transport) {
+            debug!(%remote, "connection from another link than the peer's, closed");
+            return;
+        }
+        if let Some(ttl) = stream.syn_ttl().filter(|ttl| *ttl < transport.ttl.least()) {
+            self.came_from_afar(remote.ip(), ttl);
+            return;
+        }
+        // The password is there already: the kernel takes it over from the listener.
+        stream.set_transport(transport);
         self.accepted += 1;
         self.connections.insert(id, stream);
         self.tell(Event::Accepted {
@@ -315,13 +474,24 @@ impl Driver {
         }
     }
 
-    fn connected(&mut self, id: ConnectionId, stream: TcpStream) {
+    fn came_from_afar(&mut self, remote: IpAddr, ttl: u8) {
+        let peers = &self.current.speaker.peers;
+        if let Some((name, _)) = peers.iter().find(|(_, peer)| peer.address == remote) {
+            let trouble = Trouble::TooFar { ttl: Some(ttl) };
+            self.troubles.insert(name.clone(), (trouble, now()));
+        }
+        debug!(%remote, ttl, "connection from too far away, closed");
+    }
+
+    fn connected(&mut self, id: ConnectionId, stream: TcpStream, transport: Transport) {
         if self.dials.remove(&id).is_none() {
             return;
         }
-        let mut stream = Connection::new(stream);
+        let mut stream = Connection::new(stream, transport);
         match stream.ends() {
-            Ok((local, _)) => {
+            Ok((local, remote)) => {
+                // The settings may have changed meanwhile.
+                stream.set_transport(self.current.transport(remote.ip()));
                 stream.watch(id, self.events.clone(), &mut self.tasks);
                 self.connections.insert(id, stream);
                 self.tell(Event::Connected {
@@ -408,9 +578,10 @@ impl Driver {
 
     fn dial(&mut self, id: ConnectionId, to: SocketAddr, source: Option<IpAddr>) {
         let events = self.events.clone();
+        let transport = self.current.transport(to.ip());
         let task = self.tasks.spawn(async move {
-            let event = match socket::dial(to, source).await {
-                Ok(stream) => Io::Connected(id, stream),
+            let event = match socket::dial(to, source, transport.clone()).await {
+                Ok(stream) => Io::Connected(id, stream, transport),
                 Err(failure) => Io::NotConnected(id, failure),
             };
             // The driver may be gone, and then needs no telling.
@@ -423,6 +594,7 @@ impl Driver {
     fn log_state(&mut self, peer: PeerName, from: State, to: State, reason: Option<String>) {
         let Some(reason) = reason else {
             self.reasons.remove(&peer);
+            self.sessions_changed = true;
             info!(%peer, %from, "session established");
             return;
         };
@@ -431,6 +603,23 @@ impl Driver {
         if waits && self.reasons.get(&peer) != Some(&reason) {
             info!(%peer, reason, "session is down");
             self.reasons.insert(peer, reason);
+        }
+    }
+
+    /// Adds what only the kernel knows.
+    fn explain(&self, name: &PeerName, peer: &mut PeerStatus) {
+        if peer.state == State::Established {
+            return;
+        }
+        if let Some((trouble, _)) = self.troubles.get(name) {
+            peer.reason = trouble.to_string();
+            trouble.hint().clone_into(&mut peer.hint);
+        } else if self.current.transport(peer.address).password.is_some()
+            && peer.reason.contains(&Failure::TimedOut.to_string())
+        {
+            // A kernel does not answer segments whose signature is not the one it expects.
+            peer.hint
+                .push_str(" Or the peer's password is another than ours, or it has none");
         }
     }
 
@@ -454,8 +643,13 @@ impl Driver {
 
     /// Makes the status current, if it is not.
     fn publish(&mut self) {
+        let mut peers = self.speaker.status();
+        for (name, peer) in &mut peers {
+            self.explain(name, peer);
+        }
         let status = Status {
-            peers: self.speaker.status(),
+            peers,
+            bfd: self.bfd_status.clone(),
             listeners: self
                 .listeners
                 .iter()

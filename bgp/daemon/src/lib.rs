@@ -4,18 +4,30 @@
 //! likes; [`run`] brings sessions up, hands batches of [`RouteChange`]s over and keeps [`Status`] current.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 
+pub mod bfd;
 pub mod config;
 pub mod control;
+pub mod metrics;
+pub mod pages;
 
 mod clock;
 mod connection;
 mod driver;
 mod listener;
+mod questions;
 mod socket;
+mod sys;
+mod transport;
+mod trouble;
+
+pub use bfd::{BfdSettings, BfdStatus};
+pub use questions::{Question, Questions};
+pub use transport::{Password, PasswordError, Transport, Ttl};
 
 pub use margay_bgp::{
     Asn, BgpId, Dial, Export, Family, HoldTime, NextHops, PeerName, PeerSettings, PeerStatus,
@@ -29,6 +41,48 @@ pub struct Settings {
     pub speaker: margay_bgp::Settings,
     /// Where to listen; may be empty. A place that is taken or not there yet is tried again.
     pub listen: Vec<SocketAddr>,
+    /// How connections with peers are made, where that is not the usual way.
+    pub transport: BTreeMap<PeerName, Transport>,
+    /// The same for the speaker's ranges.
+    pub range_transport: BTreeMap<String, Transport>,
+}
+
+impl Settings {
+    /// Every peer with the usual transport.
+    pub fn new(speaker: margay_bgp::Settings, listen: Vec<SocketAddr>) -> Self {
+        Self {
+            speaker,
+            listen,
+            transport: BTreeMap::new(),
+            range_transport: BTreeMap::new(),
+        }
+    }
+
+    /// How connections with `peer` are made: as its own settings say, else those of the narrowest range around it.
+    pub(crate) fn transport(&self, peer: IpAddr) -> Transport {
+        let mut peers = self.speaker.peers.iter();
+        if let Some((name, _)) = peers.find(|(_, settings)| settings.address == peer) {
+            return self.transport.get(name).cloned().unwrap_or_default();
+        }
+        let ranges = self.speaker.ranges.iter();
+        let around = ranges.filter(|(_, range)| range.prefix.contains(&peer));
+        let narrowest = around.max_by_key(|(_, range)| range.prefix.prefix_len());
+        let transport = narrowest.and_then(|(name, _)| self.range_transport.get(name));
+        transport.cloned().unwrap_or_default()
+    }
+
+    /// The passwords of all who may dial.
+    pub(crate) fn passwords(&self) -> BTreeMap<IpNet, Password> {
+        let peers = self.speaker.peers.iter().filter_map(|(name, peer)| {
+            let password = self.transport.get(name)?.password.clone()?;
+            Some((peer.address.into(), password))
+        });
+        let ranges = self.speaker.ranges.iter().filter_map(|(name, range)| {
+            let password = self.range_transport.get(name)?.password.clone()?;
+            Some((range.prefix.trunc(), password))
+        });
+        ranges.chain(peers).collect()
+    }
 }
 
 /// How things are.
@@ -36,6 +90,8 @@ pub struct Settings {
 pub struct Status {
     /// Every configured peer.
     pub peers: BTreeMap<PeerName, PeerStatus>,
+    /// BFD of those peers that have it and were established once.
+    pub bfd: BTreeMap<PeerName, BfdStatus>,
     /// Every place in [`Settings::listen`]; `Err` says in words why nothing listens there.
     pub listeners: BTreeMap<SocketAddr, Result<(), String>>,
 }
@@ -52,5 +108,18 @@ pub async fn run(
     routes: mpsc::Sender<Vec<RouteChange>>,
     status: watch::Sender<Status>,
 ) {
-    driver::Driver::new(settings, routes, status).run().await;
+    let (_, questions) = Questions::new();
+    run_with_questions(settings, routes, status, questions).await;
+}
+
+/// The same, and answers [`Questions`].
+pub async fn run_with_questions(
+    settings: watch::Receiver<Settings>,
+    routes: mpsc::Sender<Vec<RouteChange>>,
+    status: watch::Sender<Status>,
+    questions: mpsc::Receiver<Question>,
+) {
+    driver::Driver::new(settings, routes, status, questions)
+        .run()
+        .await;
 }

@@ -1,19 +1,25 @@
 //! A small BGP daemon: the speaker with a configuration file instead of felix around it.
 //!
 //! It announces what the file says, and shows what it learns on its control socket; it sets no kernel routes.
-//! SIGHUP has it read the file again: sessions whose settings are the same are not touched. SIGTERM ends it in
-//! order.
+//! When the file changes, or on SIGHUP, it is read again: sessions whose settings are the same are not touched.
+//! SIGTERM ends the daemon in order.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use clap::Parser;
-use margay_bgpd::{RouteChange, Status, config, control};
+use margay_bgpd::{Questions, Status, config, control, metrics};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
+
+/// How often to look whether the configuration has changed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Speaks BGP as a configuration file says.
 #[derive(Parser)]
@@ -54,34 +60,53 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
     let (settings, driver_settings) = watch::channel(config.settings);
-    let (route_sender, mut changes) = mpsc::channel(4);
+    // Nobody sets routes here.
+    let (route_sender, _) = mpsc::channel(1);
     let (status_sender, status) = watch::channel(Status::default());
-    let (routes, shown_routes) = watch::channel(control::Routes::default());
+    let (questions, to_answer) = Questions::new();
     if let Some(path) = &config.control {
         let listener =
             control::bind(path).with_context(|| format!("cannot answer at {}", path.display()))?;
-        tokio::spawn(control::serve(listener, status, shown_routes));
+        tokio::spawn(control::serve(listener, status.clone(), questions));
     }
-    let mut driver = tokio::spawn(margay_bgpd::run(
+    if let Some(address) = config.metrics {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.with_context(|| format!("cannot serve metrics at {address}"))?;
+        tokio::spawn(metrics::serve(listener, status));
+    }
+    let mut driver = tokio::spawn(margay_bgpd::run_with_questions(
         driver_settings,
         route_sender,
         status_sender,
+        to_answer,
     ));
+    let mut files = config.files;
+    files.insert(file.to_owned());
+    let mut seen = stamps(&files);
+    let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            Some(batch) = changes.recv() => routes.send_modify(|routes| keep(routes, batch)),
-            _ = reload.recv() => match read(file) {
-                Ok(config) => {
-                    info!("configuration read again");
-                    settings.send_replace(config.settings);
-                }
-                // What was read before stays in force.
-                Err(error) => tracing::error!("{error:#}"),
-            },
+            _ = reload.recv() => {}
+            _ = look.tick() => if stamps(&files) == seen { continue },
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             ended = &mut driver => return ended.context("the speaker ended"),
         }
+        match read(file) {
+            Ok(config) => {
+                info!("configuration read again");
+                files = config.files;
+                files.insert(file.to_owned());
+                settings.send_if_modified(|current| {
+                    let modified = *current != config.settings;
+                    *current = config.settings;
+                    modified
+                });
+            }
+            // What was read before stays in force.
+            Err(error) => tracing::error!("{error:#}"),
+        }
+        seen = stamps(&files);
     }
     info!("shutting down");
     drop(settings);
@@ -94,13 +119,11 @@ fn read(file: &Path) -> anyhow::Result<config::Config> {
     Ok(config::parse(file, &text)?)
 }
 
-fn keep(routes: &mut control::Routes, batch: Vec<RouteChange>) {
-    for change in batch {
-        tracing::debug!(prefix = %change.prefix, next_hops = ?change.next_hops, "route changed");
-        if change.next_hops.is_empty() {
-            routes.remove(&change.prefix);
-        } else {
-            routes.insert(change.prefix, change);
-        }
-    }
+/// When each file was last changed, and how long it is; a file that is not there is another one too.
+fn stamps(files: &BTreeSet<PathBuf>) -> Vec<Option<(SystemTime, u64)>> {
+    let stamp = |file: &PathBuf| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    files.iter().map(stamp).collect()
 }

@@ -2,22 +2,26 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use margay_bgp::session::Failure;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use crate::sys;
+use crate::transport::{Password, Transport, Ttl};
+
 /// Internetwork control (RFC 4271 has no word on it; every router marks BGP so).
 const CONTROL: u32 = 0xc0;
 /// A whole mesh may dial at once after a restart.
 const BACKLOG: i32 = 4096;
 
-/// A listening socket; `[::]` is IPv6 alone, so that `0.0.0.0` may stand beside it.
+/// A socket that is to listen; `[::]` is IPv6 alone, so that `0.0.0.0` may stand beside it.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking(),
@@ -28,7 +32,18 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     mark(&SockRef::from(&socket), address.ip());
+    if let Err(error) = sys::save_syn(&socket) {
+        tracing::debug!(%error, "the TTL of those who dial will not be known");
+    }
     socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Has it listen.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn listen(socket: Socket) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
@@ -37,19 +52,95 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// Why there is no connection.
-pub(crate) async fn dial(to: SocketAddr, source: Option<IpAddr>) -> Result<TcpStream, Failure> {
+pub(crate) async fn dial(
+    mut to: SocketAddr,
+    source: Option<IpAddr>,
+    transport: Transport,
+) -> Result<TcpStream, Failure> {
+    let scope = scope(to.ip(), &transport)?;
+    if let SocketAddr::V6(to) = &mut to {
+        to.set_scope_id(scope);
+    }
     let socket = match to {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }
     .map_err(failure)?;
     mark(&SockRef::from(&socket), to.ip());
+    if let Some(password) = &transport.password {
+        sys::set_md5(&socket, to.ip().into(), password.octets()).map_err(|error| {
+            Failure::Other(format!("the kernel refuses the TCP MD5 password: {error}"))
+        })?;
+    }
+    if transport.ttl != Ttl::Any {
+        set_ttl(&socket, to.ip(), transport.ttl).map_err(failure)?;
+    }
     if let Some(source) = source {
-        socket.bind(SocketAddr::new(source, 0)).map_err(failure)?;
+        let mut source = SocketAddr::new(source, 0);
+        if let SocketAddr::V6(source) = &mut source
+            && source.ip().is_unicast_link_local()
+        {
+            source.set_scope_id(scope);
+        }
+        socket.bind(source).map_err(failure)?;
     }
     let stream = socket.connect(to).await.map_err(failure)?;
     prepare(&stream);
     Ok(stream)
+}
+
+/// The number of the link that a link-local address is on; 0 for any other address.
+pub(crate) fn scope(address: IpAddr, transport: &Transport) -> Result<u32, Failure> {
+    let IpAddr::V6(address) = address else {
+        return Ok(0);
+    };
+    if !address.is_unicast_link_local() {
+        return Ok(0);
+    }
+    let Some(interface) = &transport.interface else {
+        return Err(Failure::Other(format!(
+            "{address} is a link-local address: say on which interface the peer is"
+        )));
+    };
+    nix::net::if_::if_nametoindex(interface.as_str())
+        .map_err(|_| Failure::Other(format!("there is no interface {interface}")))
+}
+
+/// Whether somebody who dialled from `address` came over the right link.
+pub(crate) fn is_on_its_link(address: SocketAddr, transport: &Transport) -> bool {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            scope(address.ip(), transport) == Ok(v6.scope_id())
+        }
+        SocketAddr::V4(_) | SocketAddr::V6(_) => true,
+    }
+}
+
+/// Brings the options of a stream from `before` to `now`; nothing of it ends the connection.
+pub(crate) fn change(stream: &TcpStream, peer: IpAddr, before: &Transport, now: &Transport) {
+    if before.password != now.password {
+        let octets = now.password.as_ref().map_or(&[][..], Password::octets);
+        if let Err(error) = sys::set_md5(stream, peer.into(), octets) {
+            tracing::warn!(%peer, %error, "the kernel refuses the new TCP MD5 password");
+        }
+    }
+    if before.ttl != now.ttl
+        && let Err(error) = set_ttl(stream, peer, now.ttl)
+    {
+        tracing::warn!(%peer, %error, "the kernel refuses the TTL");
+    }
+}
+
+fn set_ttl(socket: &impl AsFd, peer: IpAddr, ttl: Ttl) -> io::Result<()> {
+    // What every kernel starts with unless it was told otherwise.
+    const USUAL: u32 = 64;
+    let sent = ttl.sent().map_or(USUAL, u32::from);
+    let options = SockRef::from(socket);
+    match peer {
+        IpAddr::V4(_) => options.set_ttl_v4(sent)?,
+        IpAddr::V6(_) => options.set_unicast_hops_v6(sent)?,
+    }
+    sys::set_min_ttl(socket, peer, ttl.least())
 }
 
 /// Sets what every connection has. Failure is of no consequence: only speed suffers.

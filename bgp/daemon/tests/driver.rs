@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use margay_bgp::wire::{self, MessageType, Open, RestartState};
-use margay_bgpd::{
-    Asn, BgpId, Dial, HoldTime, NextHops, PeerSettings, RouteChange, Settings, State, Status,
-};
+use margay_bgpd::{Asn, BgpId, Dial, HoldTime, PeerSettings, RouteChange, Settings, State, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -89,17 +87,13 @@ fn settings(own: u8, peer: u8, port: u16) -> Settings {
     other.port = port;
     other.source = Some(loopback(own).into());
     other.hold_time = HoldTime::from_secs(9);
-    Settings {
-        speaker: margay_bgp::Settings {
-            asn: Asn(64512),
-            bgp_id: BgpId(loopback(own)),
-            next_hops: NextHops::default(),
-            peers: BTreeMap::from([("peer".into(), other)]),
-            announce: [format!("10.{own}.0.0/26").parse().unwrap()].into(),
-            ..margay_bgp::Settings::new(Asn(64512), BgpId(loopback(own)))
-        },
-        listen: vec![SocketAddr::new(loopback(own).into(), port)],
-    }
+    let speaker = margay_bgp::Settings {
+        peers: BTreeMap::from([("peer".into(), other)]),
+        announce: [format!("10.{own}.0.0/26").parse().unwrap()].into(),
+        ..margay_bgp::Settings::new(Asn(64512), BgpId(loopback(own)))
+    };
+    let listen = vec![SocketAddr::new(loopback(own).into(), port)];
+    Settings::new(speaker, listen)
 }
 
 fn established(status: &Status) -> bool {

@@ -40,32 +40,25 @@ pub(crate) fn settings(node: &NodeName, view: &View) -> Settings {
         .iter()
         .filter(|_| speaking)
         .map(|address| SocketAddr::new(*address, *port));
-    Settings {
-        speaker: Speaker {
-            asn: Asn(*asn),
-            bgp_id: BgpId(v4.unwrap_or_else(|| identifier(node))),
-            next_hops: NextHops { v4, v6 },
-            peers: peers
-                .iter()
-                .map(|(name, peer)| {
-                    (
-                        name.as_str().into(),
-                        peer_settings(peer, &network.addresses),
-                    )
-                })
-                .collect(),
-            announce: view.blocks.keys().chain(&view.outside).copied().collect(),
-            ..Speaker::new(Asn(*asn), BgpId(v4.unwrap_or_else(|| identifier(node))))
-        },
-        listen: listen.collect(),
-    }
+    let speaker = Speaker {
+        next_hops: NextHops { v4, v6 },
+        peers: peers
+            .iter()
+            .map(|(name, peer)| {
+                (
+                    name.as_str().into(),
+                    peer_settings(peer, &network.addresses),
+                )
+            })
+            .collect(),
+        announce: view.blocks.keys().chain(&view.outside).copied().collect(),
+        ..Speaker::new(Asn(*asn), BgpId(v4.unwrap_or_else(|| identifier(node))))
+    };
+    Settings::new(speaker, listen.collect())
 }
 
 fn idle(node: &NodeName) -> Settings {
-    Settings {
-        speaker: Speaker::new(Asn(0), BgpId(identifier(node))),
-        listen: Vec::new(),
-    }
+    Settings::new(Speaker::new(Asn(0), BgpId(identifier(node))), Vec::new())
 }
 
 fn peer_settings(peer: &BgpPeer, own: &[IpAddr]) -> PeerSettings {

@@ -1,9 +1,66 @@
-//! Interoperation with BIRD 2, in network namespaces (needs root, `ip` and `bird`).
-#![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+//! What is worth a closer look, with BIRD alone: orders of events, changes while running.
 
-mod world;
+use crate::bird::{CHANNELS, ENDS, START};
+use crate::world::World;
 
-use world::World;
+type Test = fn(&mut World);
+
+/// Every test here.
+pub(crate) const ALL: &[(&str, Test)] = &[
+    (
+        "the session comes up when bird is there first",
+        the_session_comes_up_when_bird_is_there_first,
+    ),
+    (
+        "the session comes up when we are there first",
+        the_session_comes_up_when_we_are_there_first,
+    ),
+    (
+        "the session comes up when only bird dials",
+        the_session_comes_up_when_only_bird_dials,
+    ),
+    (
+        "the session comes up when only we dial",
+        the_session_comes_up_when_only_we_dial,
+    ),
+    ("one session per family", one_session_per_family),
+    (
+        "both families over one ipv6 session",
+        both_families_over_one_ipv6_session,
+    ),
+    (
+        "inside one as with numbers of four octets",
+        inside_one_as_with_numbers_of_four_octets,
+    ),
+    (
+        "a peer that knows as numbers of two octets only",
+        a_peer_that_knows_as_numbers_of_two_octets_only,
+    ),
+    (
+        "routes appear and vanish on both sides",
+        routes_appear_and_vanish_on_both_sides,
+    ),
+    (
+        "bird keeps the routes of a killed speaker until it is back and says otherwise",
+        bird_keeps_the_routes_of_a_killed_speaker_until_it_is_back_and_says_otherwise,
+    ),
+    (
+        "a session that bird resets or shuts down comes back",
+        a_session_that_bird_resets_or_shuts_down_comes_back,
+    ),
+    (
+        "a session that a cut link ended comes back",
+        a_session_that_a_cut_link_ended_comes_back,
+    ),
+    (
+        "a prefix of two routers has both next hops",
+        a_prefix_of_two_routers_has_both_next_hops,
+    ),
+    (
+        "as numbers that do not fit are told on our side",
+        as_numbers_that_do_not_fit_are_told_on_our_side,
+    ),
+];
 
 /// Our daemon: AS 64512, one peer that carries both families over IPv4.
 const MARGAY: &str = r#"
@@ -17,31 +74,9 @@ asn = 65000
 hold-time = 9
 "#;
 
-const BIRD_START: &str = r"
-router id 192.0.2.2;
-protocol device {}
-protocol direct { ipv4; ipv6; }
-protocol static s4 { ipv4; route 198.51.100.0/24 blackhole; }
-protocol static s6 { ipv6; route 2001:db8:beef::/48 blackhole; }
-template bgp timers {
-  connect delay time 1;
-  connect retry time 1;
-  error wait time 1, 2;
-}
-";
-
-const BIRD_CHANNELS: &str = r"
-  ipv4 { import all; export where source = RTS_STATIC; next hop self; };
-  ipv6 { import all; export where source = RTS_STATIC; next hop address 2001:db8::2; };
-";
-
-const BIRD_ENDS: &str = "local 192.0.2.2 as 65000; neighbor 192.0.2.1 as 64512;";
-
 /// BIRD with one session for both families, and `more` in its protocol block.
 fn bird(more: &str) -> String {
-    format!(
-        "{BIRD_START}\nprotocol bgp margay from timers {{ {BIRD_ENDS} {BIRD_CHANNELS} {more} }}\n"
-    )
+    format!("{START}\nprotocol bgp margay from timers {{ {ENDS} {CHANNELS} {more} }}\n")
 }
 
 /// Both sides have each other's routes of both families.
@@ -52,13 +87,11 @@ fn routes_are_exchanged(world: &World) {
     world.margay_learns("2001:db8:beef::/48", &["2001:db8::2"]);
 }
 
-#[test]
-fn the_session_comes_up_when_bird_is_there_first() {
-    let mut world = World::new();
+fn the_session_comes_up_when_bird_is_there_first(world: &mut World) {
     world.start_bird("bird", &bird(""));
     world.start_margay(MARGAY);
     world.until_established("router");
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
     let peer = world.peer("router").unwrap();
     assert_eq!(peer["families"], serde_json::json!(["IPv4", "IPv6"]));
     assert_eq!(
@@ -72,45 +105,37 @@ fn the_session_comes_up_when_bird_is_there_first() {
     });
 }
 
-#[test]
-fn the_session_comes_up_when_we_are_there_first() {
-    let mut world = World::new();
+fn the_session_comes_up_when_we_are_there_first(world: &mut World) {
     world.start_margay(MARGAY);
     world.until_peer("router", "refused", |peer| {
         peer["reason"] == "cannot connect: connection refused"
     });
     world.start_bird("bird", &bird(""));
     world.until_established("router");
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 }
 
-#[test]
-fn the_session_comes_up_when_only_bird_dials() {
-    let mut world = World::new();
+fn the_session_comes_up_when_only_bird_dials(world: &mut World) {
     world.start_margay(&format!("{MARGAY}passive = true"));
     world.start_bird("bird", &bird(""));
     world.until_established("router");
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 }
 
-#[test]
-fn the_session_comes_up_when_only_we_dial() {
-    let mut world = World::new();
+fn the_session_comes_up_when_only_we_dial(world: &mut World) {
     world.start_bird("bird", &bird("passive;"));
     world.start_margay(MARGAY);
     world.until_established("router");
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 }
 
-#[test]
-fn one_session_per_family() {
-    let mut world = World::new();
+fn one_session_per_family(world: &mut World) {
     let v4 = "ipv4 { import all; export where source = RTS_STATIC; next hop self; };";
     let v6 = "ipv6 { import all; export where source = RTS_STATIC; next hop self; };";
     world.start_bird(
         "bird",
         &format!(
-            "{BIRD_START}\nprotocol bgp four from timers {{ {BIRD_ENDS} {v4} }}\n\
+            "{START}\nprotocol bgp four from timers {{ {ENDS} {v4} }}\n\
              protocol bgp six from timers {{ local 2001:db8::2 as 65000; neighbor 2001:db8::1 as 64512; {v6} }}\n"
         ),
     );
@@ -131,16 +156,14 @@ families = ["IPv6"]
     );
     world.until_established("router4");
     world.until_established("router6");
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 }
 
-#[test]
-fn both_families_over_one_ipv6_session() {
-    let mut world = World::new();
+fn both_families_over_one_ipv6_session(world: &mut World) {
     world.start_bird(
         "bird",
         &format!(
-            "{BIRD_START}\nprotocol bgp six from timers {{
+            "{START}\nprotocol bgp six from timers {{
                local 2001:db8::2 as 65000; neighbor 2001:db8::1 as 64512;
                ipv4 {{ import all; export where source = RTS_STATIC; next hop address 192.0.2.2; }};
                ipv6 {{ import all; export where source = RTS_STATIC; next hop self; }}; }}\n"
@@ -157,12 +180,10 @@ address = "2001:db8::2"
 asn = 65000
 "#,
     );
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 }
 
-#[test]
-fn inside_one_as_with_numbers_of_four_octets() {
-    let mut world = World::new();
+fn inside_one_as_with_numbers_of_four_octets(world: &mut World) {
     let bird = bird("");
     let bird = bird
         .replace("64512", "4200000001")
@@ -172,27 +193,23 @@ fn inside_one_as_with_numbers_of_four_octets() {
         .replace("64512", "4200000001")
         .replace("65000", "4200000001");
     world.start_margay(&margay);
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
     let route = world.birdc("bird", "show route all 10.0.0.0/26");
     assert!(route.contains("BGP.local_pref: 100"), "{route}");
 }
 
-#[test]
-fn a_peer_that_knows_as_numbers_of_two_octets_only() {
-    let mut world = World::new();
+fn a_peer_that_knows_as_numbers_of_two_octets_only(world: &mut World) {
     world.start_bird("bird", &bird("enable as4 off;"));
     world.start_margay(MARGAY);
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
     let route = world.birdc("bird", "show route all 10.0.0.0/26");
     assert!(route.contains("BGP.as_path: 64512"), "{route}");
 }
 
-#[test]
-fn routes_appear_and_vanish_on_both_sides() {
-    let mut world = World::new();
+fn routes_appear_and_vanish_on_both_sides(world: &mut World) {
     world.start_bird("bird", &bird(""));
     world.start_margay(MARGAY);
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 
     world.birdc("bird", "disable s4");
     world.margay_learns("198.51.100.0/24", &[]);
@@ -216,15 +233,15 @@ fn routes_appear_and_vanish_on_both_sides() {
     let log = world.birdc("bird", "show protocols all margay");
     assert!(log.contains("Administrative shutdown"), "{log}");
     world.start_margay(MARGAY);
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 }
 
-#[test]
-fn bird_keeps_the_routes_of_a_killed_speaker_until_it_is_back_and_says_otherwise() {
-    let mut world = World::new();
+fn bird_keeps_the_routes_of_a_killed_speaker_until_it_is_back_and_says_otherwise(
+    world: &mut World,
+) {
     world.start_bird("bird", &bird(""));
     world.start_margay(MARGAY);
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
     world.kill_margay();
     world.bird_says("show protocols margay", "start");
     world.bird_learns("bird", "10.0.0.0/26", "192.0.2.1");
@@ -233,16 +250,14 @@ fn bird_keeps_the_routes_of_a_killed_speaker_until_it_is_back_and_says_otherwise
     world.bird_forgets("bird", "10.0.0.0/26");
 }
 
-#[test]
-fn a_session_that_bird_resets_or_shuts_down_comes_back() {
-    let mut world = World::new();
+fn a_session_that_bird_resets_or_shuts_down_comes_back(world: &mut World) {
     world.start_bird("bird", &bird(""));
     world.start_margay(MARGAY);
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 
     world.birdc("bird", "restart margay");
     world.margay_learns("198.51.100.0/24", &[]);
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 
     world.birdc("bird", "disable margay \"rack maintenance\"");
     world.until_peer("router", "BIRD's own words", |peer| {
@@ -252,22 +267,18 @@ fn a_session_that_bird_resets_or_shuts_down_comes_back() {
     });
     world.margay_learns("198.51.100.0/24", &[]);
     world.birdc("bird", "enable margay");
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 
     // All routes again on request.
     world.birdc("bird", "reload in margay");
-    routes_are_exchanged(&world);
+    routes_are_exchanged(world);
 }
 
-#[test]
-fn a_session_that_a_cut_link_ended_comes_back() {
-    let mut world = World::new();
+fn a_session_that_a_cut_link_ended_comes_back(world: &mut World) {
     let v4 = "ipv4 { import all; export where source = RTS_STATIC; next hop self; };";
     world.start_bird(
         "bird",
-        &format!(
-            "{BIRD_START}\nprotocol bgp margay from timers {{ {BIRD_ENDS} {v4} hold time 3; }}\n"
-        ),
+        &format!("{START}\nprotocol bgp margay from timers {{ {ENDS} {v4} hold time 3; }}\n"),
     );
     world.start_margay(&MARGAY.replace("hold-time = 9", "hold-time = 3"));
     world.margay_learns("198.51.100.0/24", &["192.0.2.2"]);
@@ -285,9 +296,7 @@ fn a_session_that_a_cut_link_ended_comes_back() {
     world.bird_learns("bird", "10.0.0.0/26", "192.0.2.1");
 }
 
-#[test]
-fn a_prefix_of_two_routers_has_both_next_hops() {
-    let mut world = World::new();
+fn a_prefix_of_two_routers_has_both_next_hops(world: &mut World) {
     let second = bird("strict bind;")
         .replace("local 192.0.2.2", "local 192.0.2.3")
         .replace("router id 192.0.2.2", "router id 192.0.2.3")
@@ -306,9 +315,7 @@ fn a_prefix_of_two_routers_has_both_next_hops() {
     world.margay_learns("2001:db8:beef::/48", &["2001:db8::2"]);
 }
 
-#[test]
-fn as_numbers_that_do_not_fit_are_told_on_our_side() {
-    let mut world = World::new();
+fn as_numbers_that_do_not_fit_are_told_on_our_side(world: &mut World) {
     world.start_bird("bird", &bird("").replace("64512", "64513"));
     world.start_margay(MARGAY);
     world.until_peer("router", "the peer expects another AS", |peer| {

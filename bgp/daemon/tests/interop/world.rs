@@ -1,6 +1,7 @@
-//! Two namespaces and a cable: our daemon in one, BIRD in the other. All is gone when the value is dropped.
+//! Two namespaces and a cable: our daemon in one, foreign ones in the other. All is gone when the value is dropped.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -20,7 +21,7 @@ pub(crate) struct World {
     router: String,
     folder: tempfile::TempDir,
     margay: Option<Child>,
-    birds: Vec<Child>,
+    foreign: Vec<(String, Child)>,
 }
 
 impl World {
@@ -34,7 +35,7 @@ impl World {
             router: name(ROUTER),
             folder: tempfile::tempdir().unwrap(),
             margay: None,
-            birds: Vec::new(),
+            foreign: Vec::new(),
         };
         for name in [&world.node, &world.router] {
             ip(&["netns", "add", name]);
@@ -53,10 +54,21 @@ impl World {
             }
             ip(&["-n", name, "link", "set", "eth0", "up"]);
         }
+        // For sessions between addresses that are on no common link.
+        for (name, own, other) in [(&world.node, 1, 2), (&world.router, 2, 1)] {
+            let (own, via) = (format!("203.0.113.{own}/32"), format!("192.0.2.{other}"));
+            let other = format!("203.0.113.{other}/32");
+            ip(&["-n", name, "addr", "add", &own, "dev", "lo"]);
+            ip(&["-n", name, "route", "add", &other, "via", &via]);
+        }
+        // Daemons that give up root must get at their files.
+        let everybody = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(world.folder.path(), everybody).unwrap();
         world
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A file of this world.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -101,16 +113,51 @@ impl World {
         std::fs::write(self.path("margay.toml"), text).unwrap();
     }
 
+    /// Starts a foreign daemon called `name` in the router's namespace.
+    pub(crate) fn start(&mut self, name: &str, program: &str, arguments: &[&str]) {
+        let mut command = inside(&self.router, program);
+        let log = std::fs::File::create(self.path(&format!("{name}.log"))).unwrap();
+        command
+            .args(arguments)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let child = command.spawn().unwrap();
+        self.foreign.push((name.to_owned(), child));
+    }
+
+    /// Kills the foreign daemons of that name.
+    pub(crate) fn kill(&mut self, name: &str) {
+        for (_, mut child) in self.foreign.extract_if(.., |(other, _)| other == name) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// What a command in the router's namespace says.
+    pub(crate) fn ask_router(&self, program: &str, arguments: &[&str]) -> String {
+        let output = inside(&self.router, program)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &complaint
+    }
+
+    /// Writes a file and says where.
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
     /// Starts a BIRD called `name`.
     pub(crate) fn start_bird(&mut self, name: &str, config: &str) {
-        let path = self.path(&format!("{name}.conf"));
-        std::fs::write(&path, config).unwrap();
-        let mut command = inside(&self.router, "bird");
-        command.arg("-f").arg("-c").arg(path);
-        command.arg("-s").arg(self.path(name));
-        command.arg("-P").arg(self.path(&format!("{name}.pid")));
-        self.birds.push(command.spawn().unwrap());
+        let config = self.write(&format!("{name}.conf"), config);
         let socket = self.path(name);
+        let pid = self.path(&format!("{name}.pid"));
+        let (at, pid) = (socket.to_str().unwrap(), pid.to_str().unwrap());
+        self.start(name, "bird", &["-f", "-c", &config, "-s", at, "-P", pid]);
         wait_for("BIRD's socket", || UnixStream::connect(&socket).is_ok());
     }
 
@@ -207,7 +254,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for mut child in self.margay.take().into_iter().chain(self.birds.drain(..)) {
+        let foreign = self.foreign.drain(..).map(|(_, child)| child);
+        for mut child in self.margay.take().into_iter().chain(foreign) {
             // Both fail only for a process that has ended.
             let _ = child.kill();
             let _ = child.wait();
@@ -253,11 +301,11 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
     wait_with(|| what.to_owned(), condition, String::new);
 }
 
-fn wait_with(
+pub(crate) fn wait_with(
     what: impl Fn() -> String,
     mut condition: impl FnMut() -> bool,
     found: impl Fn() -> String,

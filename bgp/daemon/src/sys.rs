@@ -1,0 +1,115 @@
+//! Socket options that no crate wraps.
+#![expect(
+    unsafe_code,
+    reason = "setsockopt and getsockopt with the kernel's own structures"
+)]
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd as _};
+
+use ipnet::IpNet;
+
+/// `struct tcp_md5sig`: an address as `sockaddr_storage`, flags, prefix length, key length, link, key.
+const MD5SIG: usize = 128 + 8 + libc::TCP_MD5SIG_MAXKEYLEN;
+/// `TCP_MD5SIG_FLAG_PREFIX`.
+const PREFIX: u8 = 1;
+
+/// Signs segments to and from `peers` with `key`; an empty key ends that.
+///
+/// # Errors
+/// The kernel's: `ENOENT` if there is no key to end, `ENOPROTOOPT` without TCP MD5.
+pub(crate) fn set_md5(socket: &impl AsFd, peers: IpNet, key: &[u8]) -> io::Result<()> {
+    let mut option = [0; MD5SIG];
+    match peers.network() {
+        IpAddr::V4(v4) => {
+            option[..2].copy_from_slice(&family(libc::AF_INET).to_ne_bytes());
+            option[4..8].copy_from_slice(&v4.octets());
+        }
+        IpAddr::V6(v6) => {
+            option[..2].copy_from_slice(&family(libc::AF_INET6).to_ne_bytes());
+            option[8..24].copy_from_slice(&v6.octets());
+        }
+    }
+    option[128] = PREFIX;
+    option[129] = peers.prefix_len();
+    let length = u16::try_from(key.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    option[130..132].copy_from_slice(&length.to_ne_bytes());
+    option
+        .get_mut(136..136 + key.len())
+        .ok_or(io::ErrorKind::InvalidInput)?
+        .copy_from_slice(key);
+    set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG_EXT, &option)
+}
+
+fn family(family: libc::c_int) -> u16 {
+    u16::try_from(family).expect("address families are small numbers")
+}
+
+/// Drops what arrives with a lower TTL (hop limit).
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn set_min_ttl(socket: &impl AsFd, peer: IpAddr, ttl: u8) -> io::Result<()> {
+    let value = libc::c_int::from(ttl).to_ne_bytes();
+    match peer {
+        IpAddr::V4(_) => set(socket, libc::IPPROTO_IP, libc::IP_MINTTL, &value),
+        IpAddr::V6(_) => set(socket, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, &value),
+    }
+}
+
+/// Has a listening socket keep the headers of SYNs for [`syn_ttl`].
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn save_syn(socket: &impl AsFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    set(
+        socket,
+        libc::IPPROTO_TCP,
+        libc::TCP_SAVE_SYN,
+        &on.to_ne_bytes(),
+    )
+}
+
+/// The TTL (hop limit) that the SYN of an accepted connection arrived with.
+pub(crate) fn syn_ttl(socket: &impl AsFd) -> Option<u8> {
+    let mut headers = [0_u8; 128];
+    let mut length = libc::socklen_t::try_from(headers.len()).ok()?;
+    // SAFETY: the kernel writes at most `length` octets, which `headers` has.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_SAVED_SYN,
+            headers.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let headers = headers.get(..usize::try_from(length).ok()?)?;
+    match headers.first()? >> 4 {
+        _ if result != 0 => None,
+        4 => headers.get(8).copied(),
+        6 => headers.get(7).copied(),
+        _ => None,
+    }
+}
+
+fn set(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the kernel reads `length` octets, which `value` has, and keeps no reference to them.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            value.as_ptr().cast(),
+            length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,135 @@
+//! FRR 8: bgpd alone, and zebra and bfdd beside it for BFD.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::session::Session;
+use crate::world::{World, wait_for};
+
+const FOLDER: &str = "/usr/lib/frr";
+pub(crate) const BGPD: &str = "/usr/lib/frr/bgpd";
+
+/// Starts one for a session.
+pub(crate) fn start(world: &mut World, session: &Session) {
+    let folder = world.path("frr");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let config = world.write("bgpd.conf", &config(session));
+    if session.bfd {
+        for name in ["zebra", "bfdd"] {
+            let program = format!("{FOLDER}/{name}");
+            let socket = folder.join("bfdd.sock");
+            let control = ["--bfdctl", socket.to_str().unwrap()];
+            let more = if name == "bfdd" { &control[..] } else { &[] };
+            run(world, name, &program, "/dev/null", more);
+            let vty = folder.join(format!("{name}.vty"));
+            wait_for(name, || {
+                std::os::unix::net::UnixStream::connect(&vty).is_ok()
+            });
+        }
+    }
+    let more = if session.bfd {
+        &["-S"][..]
+    } else {
+        &["-S", "-Z"]
+    };
+    run(world, "bgpd", BGPD, &config, more);
+    let asn = session.our_asn.to_string();
+    wait_for("bgpd", || ask(world, "show bgp summary").contains(&asn));
+}
+
+fn run(world: &mut World, name: &str, program: &str, config: &str, more: &[&str]) {
+    let folder = world.path("frr").to_str().unwrap().to_owned();
+    let zebra = format!("{folder}/zserv.api");
+    let pid = format!("{folder}/{name}.pid");
+    let arguments = [
+        "-f",
+        config,
+        "-P",
+        "0",
+        "--vty_socket",
+        &folder,
+        "-z",
+        &zebra,
+        "-i",
+        &pid,
+        "--log",
+        "stdout",
+    ];
+    world.start(name, program, &[&arguments[..], more].concat());
+}
+
+fn config(session: &Session) -> String {
+    let Session {
+        over_v6: _,
+        ipv4,
+        ipv6,
+        our_asn,
+        asn,
+        password,
+        ttl_security,
+        multihop,
+        bfd,
+        graceful,
+    } = *session;
+    let (ours, own) = session.ends();
+    let mut text = format!(
+        "route-map NEXT4 permit 10\n set ip next-hop 192.0.2.2\n\
+         route-map NEXT6 permit 10\n set ipv6 next-hop global 2001:db8::2\n\
+         router bgp {asn}\n bgp router-id 192.0.2.2\n no bgp ebgp-requires-policy\n\
+         no bgp network import-check\n no bgp default ipv4-unicast\n timers bgp 3 9\n\
+         neighbor {ours} remote-as {our_asn}\n neighbor {ours} timers connect 1\n\
+         neighbor {ours} update-source {own}\n"
+    );
+    if let Some(password) = password {
+        writeln!(text, " neighbor {ours} password {password}").unwrap();
+    }
+    for (on, line) in [
+        (ttl_security, "ttl-security hops 1"),
+        (multihop, "ebgp-multihop 2"),
+        (bfd, "bfd 3 50 50"),
+    ] {
+        if on {
+            writeln!(text, " neighbor {ours} {line}").unwrap();
+        }
+    }
+    if graceful {
+        text.push_str(" bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n");
+    }
+    for (on, family, network, map) in [
+        (ipv4, "ipv4", "198.51.100.0/24", "NEXT4"),
+        (ipv6, "ipv6", "2001:db8:beef::/48", "NEXT6"),
+    ] {
+        if on {
+            write!(
+                text,
+                " address-family {family} unicast\n  network {network}\n  neighbor {ours} activate\n  \
+                 neighbor {ours} route-map {map} out\n exit-address-family\n"
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
+/// What it answers to a command.
+pub(crate) fn ask(world: &World, command: &str) -> String {
+    let folder = world.path("frr");
+    let folder = folder.to_str().unwrap();
+    world.ask_router("vtysh", &["--vty_socket", folder, "-c", command])
+}
+
+/// Changes its configuration.
+pub(crate) fn configure(world: &World, lines: &[&str]) {
+    let folder = world.path("frr");
+    let mut arguments = vec!["--vty_socket", folder.to_str().unwrap(), "-c", "configure"];
+    for line in lines {
+        arguments.extend(["-c", line]);
+    }
+    world.ask_router("vtysh", &arguments);
+}
+
+pub(crate) fn route(world: &World, prefix: &str) -> String {
+    let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
+    ask(world, &format!("show bgp {family} unicast {prefix}"))
+}

@@ -1,0 +1,102 @@
+//! GoBGP 3.
+
+use std::fmt::Write as _;
+
+use crate::session::Session;
+use crate::world::{World, wait_for};
+
+/// Starts one for a session.
+pub(crate) fn start(world: &mut World, session: &Session) {
+    let config = world.write("gobgp.toml", &config(session));
+    let mut arguments = vec![
+        "-f",
+        &config,
+        "--pprof-disable",
+        "--api-hosts",
+        "127.0.0.1:50051",
+    ];
+    // Its own routes are told by a program after it has started.
+    if session.graceful {
+        arguments.push("-r");
+    }
+    world.start("gobgpd", "gobgpd", &arguments);
+    wait_for("GoBGP", || ask(world, &["neighbor"]).contains("Peer"));
+    for (on, family, prefix, next_hop) in [
+        (session.ipv4, "ipv4", "198.51.100.0/24", "192.0.2.2"),
+        (session.ipv6, "ipv6", "2001:db8:beef::/48", "2001:db8::2"),
+    ] {
+        if on {
+            let answer = ask(
+                world,
+                &[
+                    "global", "rib", "-a", family, "add", prefix, "nexthop", next_hop,
+                ],
+            );
+            assert_eq!(answer, "", "GoBGP takes {prefix}");
+        }
+    }
+}
+
+fn config(session: &Session) -> String {
+    let Session {
+        over_v6: _,
+        ipv4,
+        ipv6,
+        our_asn,
+        asn,
+        password,
+        ttl_security,
+        multihop,
+        bfd: _,
+        graceful,
+    } = *session;
+    let (ours, own) = session.ends();
+    let mut text = format!(
+        "[global.config]\nas = {asn}\nrouter-id = \"192.0.2.2\"\n\
+         [[neighbors]]\n[neighbors.config]\nneighbor-address = \"{ours}\"\npeer-as = {our_asn}\n"
+    );
+    if let Some(password) = password {
+        writeln!(text, "auth-password = \"{password}\"").unwrap();
+    }
+    write!(
+        text,
+        "[neighbors.timers.config]\nhold-time = 9\nkeepalive-interval = 3\nconnect-retry = 1\n\
+         idle-hold-time-after-reset = 1\n\
+         [neighbors.transport.config]\nlocal-address = \"{own}\"\n"
+    )
+    .unwrap();
+    for (on, lines) in [
+        (
+            ttl_security,
+            "[neighbors.ttl-security.config]\nenabled = true\nttl-min = 255\n",
+        ),
+        (
+            multihop,
+            "[neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 2\n",
+        ),
+        (
+            graceful,
+            "[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 20\n",
+        ),
+    ] {
+        text.push_str(if on { lines } else { "" });
+    }
+    for (on, family) in [(ipv4, "ipv4-unicast"), (ipv6, "ipv6-unicast")] {
+        if on {
+            write!(text, "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}\"\n").unwrap();
+            if graceful {
+                text.push_str("[neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n");
+            }
+        }
+    }
+    text
+}
+
+fn ask(world: &World, arguments: &[&str]) -> String {
+    world.ask_router("gobgp", arguments)
+}
+
+pub(crate) fn route(world: &World, prefix: &str) -> String {
+    let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
+    ask(world, &["global", "rib", "-a", family, prefix])
+}

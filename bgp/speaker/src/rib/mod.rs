@@ -264,6 +264,28 @@ impl LocRib {
         }
     }
 
+    /// What is told of a source's paths may have changed, although they have not.
+    pub(crate) fn touch(&mut self, source: SourceId) {
+        for family in Family::ALL {
+            for at in 0..self.places(family) {
+                let slot = Slot::of(family, at);
+                if self.paths(slot).iter().any(|path| path.source == source) {
+                    self.note(slot, Change::BEST);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, slot: Slot, change: Change) {
+        let first = match slot.family() {
+            Family::Ipv4 => self.four.note(slot.at(), change),
+            Family::Ipv6 => self.six.note(slot.at(), change),
+        };
+        if first {
+            self.changed.push(slot);
+        }
+    }
+
     fn change(&mut self, slot: Slot, change: impl FnOnce(&mut Vec<PathRecord>)) {
         let judge = Judge {
             store: &self.store,
@@ -276,14 +298,7 @@ impl LocRib {
             Family::Ipv6 => self.six.paths_mut(at),
         };
         let best = cell.change(change, |paths| judge.select(paths));
-        let change = if best { Change::BEST } else { Change::ANY };
-        let first = match family {
-            Family::Ipv4 => self.four.note(at, change),
-            Family::Ipv6 => self.six.note(at, change),
-        };
-        if first {
-            self.changed.push(slot);
-        }
+        self.note(slot, if best { Change::BEST } else { Change::ANY });
     }
 
     /// The destinations that have changed since; to be given to [`LocRib::settle`] when everybody knows.

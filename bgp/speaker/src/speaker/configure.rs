@@ -122,6 +122,7 @@ impl Speaker {
             && let (Some(source), Some(neighbour)) = (peer.source, peer.neighbour())
         {
             self.rib.neighbours.set(source, neighbour);
+            self.rib.touch(source);
         }
         let Some(peer) = self.peers.get_mut(name) else {
             return;

@@ -8,7 +8,14 @@ use crate::status::PeerStatus;
 use crate::types::{Asn, BgpId, Family};
 use crate::wire::MessageType;
 
+mod limits;
 mod net;
+mod opening;
+mod originating;
+mod paths;
+mod policy;
+mod reflection;
+mod restarting;
 
 use net::Net;
 

@@ -13,6 +13,8 @@ pub(super) struct Net {
     cuts: BTreeSet<(usize, usize)>,
     random: Jitter,
     accepted: u64,
+    /// The family of the nodes' addresses.
+    family: Family,
 }
 
 struct Node {
@@ -28,6 +30,8 @@ struct Node {
     /// What was said of bad UPDATEs.
     complaints: Vec<String>,
     changes: usize,
+    /// Why established sessions ended, or what came after.
+    reasons: Vec<String>,
 }
 
 /// One end of a connection: where what it sends goes.
@@ -48,8 +52,10 @@ enum Delivery {
     Sent(ConnectionId, usize),
 }
 
-fn address_of(node: usize) -> IpAddr {
-    address(&format!("192.0.2.{}", node + 1))
+/// The IPv4 address of a node, which is its identifier too.
+fn four(node: usize) -> std::net::Ipv4Addr {
+    let node = u32::try_from(node + 1).unwrap();
+    std::net::Ipv4Addr::from_bits(0xc000_0200 + node)
 }
 
 impl Net {
@@ -63,6 +69,22 @@ impl Net {
             cuts: BTreeSet::new(),
             random: Jitter::new(seed),
             accepted: 0,
+            family: Family::Ipv4,
+        }
+    }
+
+    /// Nodes with IPv6 addresses alone, and no next hop of the other family.
+    pub(super) fn six(seed: u64) -> Self {
+        Self {
+            family: Family::Ipv6,
+            ..Self::new(seed)
+        }
+    }
+
+    pub(super) fn address_of(&self, node: usize) -> IpAddr {
+        match self.family {
+            Family::Ipv4 => four(node).into(),
+            Family::Ipv6 => address(&format!("2001:db8::{:x}", node + 1)),
         }
     }
 
@@ -82,7 +104,10 @@ impl Net {
 
     /// A node with a block of each family.
     pub(super) fn add_mesh_node(&mut self, node: usize) {
-        let blocks = [format!("10.{node}.0.0/26"), format!("fd00:{node}::/122")];
+        let blocks = [
+            format!("10.{}.{}.0/26", node % 256, node / 256),
+            format!("fd00:{node}::/122"),
+        ];
         let blocks: Vec<_> = blocks.iter().map(String::as_str).collect();
         assert_eq!(self.add(64512, &blocks), node);
     }
@@ -95,19 +120,18 @@ impl Net {
 
     fn add(&mut self, asn: u32, announce: &[&str]) -> usize {
         let node = self.nodes.len();
-        let IpAddr::V4(id) = address_of(node) else {
-            panic!("IPv4");
-        };
+        let id = four(node);
         let settings = Settings {
             next_hops: NextHops {
                 v4: None,
-                v6: Some(format!("2001:db8::{}", node + 1).parse().unwrap()),
+                v6: (self.family == Family::Ipv4)
+                    .then(|| format!("2001:db8::{:x}", node + 1).parse().unwrap()),
             },
             announce: prefixes(announce),
             ..Settings::new(Asn(asn), BgpId(id))
         };
         self.nodes.push(Node {
-            address: address_of(node),
+            address: self.address_of(node),
             speaker: Speaker::new(settings.clone(), self.random.next(), self.now),
             settings,
             routes: BTreeMap::new(),
@@ -116,6 +140,7 @@ impl Net {
             updates: 0,
             complaints: Vec::new(),
             changes: 0,
+            reasons: Vec::new(),
         });
         node
     }
@@ -124,12 +149,29 @@ impl Net {
     pub(super) fn peer(&mut self, one: usize, other: usize) {
         for (node, peer) in [(one, other), (other, one)] {
             let asn = self.nodes[peer].settings.asn;
-            let mut settings = PeerSettings::new(address_of(peer), asn);
+            let mut settings = PeerSettings::new(self.address_of(peer), asn);
             settings.hold_time = HoldTime::from_secs(9);
             self.change(node, |own| {
                 own.peers.insert(format!("n{peer}").into(), settings);
             });
         }
+    }
+
+    /// Changes what a node is told of a peer.
+    pub(super) fn set(&mut self, node: usize, peer: usize, set: impl FnOnce(&mut PeerSettings)) {
+        self.change(node, |settings| {
+            let name: PeerName = format!("n{peer}").into();
+            set(settings.peers.get_mut(&name).unwrap());
+        });
+    }
+
+    /// Has a node pass on whatever it knows.
+    pub(super) fn transit(&mut self, node: usize) {
+        self.change(node, |settings| {
+            for peer in settings.peers.values_mut() {
+                peer.export = Export::All;
+            }
+        });
     }
 
     /// Changes a node's settings.
@@ -251,7 +293,7 @@ impl Net {
                 let event = Event::Accepted {
                     connection,
                     local: self.nodes[node].address,
-                    remote: address_of(from),
+                    remote: self.address_of(from),
                 };
                 self.event(node, event);
             }
@@ -307,8 +349,11 @@ impl Net {
                         routes.insert(change.prefix, change.next_hops);
                     }
                 }
-                Action::StateChanged { from, .. } => {
-                    self.nodes[node].resets += usize::from(from == State::Established);
+                Action::StateChanged { from, reason, .. } => {
+                    let established = from == State::Established;
+                    self.nodes[node].resets += usize::from(established);
+                    let reasons = &mut self.nodes[node].reasons;
+                    reasons.extend(reason.filter(|_| established));
                 }
                 Action::BadUpdate { error, .. } => self.nodes[node].complaints.push(error),
                 Action::Stranger { .. } => {}
@@ -395,6 +440,11 @@ impl Net {
         self.later(to.0, at, Delivery::Octets(to.1, octets.into()));
     }
 
+    /// A node's BFD loses a peer.
+    pub(super) fn bfd_down(&mut self, node: usize, peer: &str) {
+        self.event(node, Event::BfdDown(&peer.into()));
+    }
+
     /// How many UPDATEs a node has sent.
     pub(super) fn updates(&self, node: usize) -> usize {
         self.nodes[node].updates
@@ -425,6 +475,11 @@ impl Net {
 
     pub(super) fn status(&self, node: usize) -> BTreeMap<PeerName, PeerStatus> {
         self.nodes[node].speaker.status()
+    }
+
+    /// Why the node's last established session that ended did so.
+    pub(super) fn last_end(&self, node: usize) -> &str {
+        self.nodes[node].reasons.last().map_or("", String::as_str)
     }
 
     /// How often an established session of the node ended.

@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(20);
 const STEP: Duration = Duration::from_millis(5);
 
+/// Where felix looks for its controller. Nobody is there unless a test is.
+pub(crate) const CONTROLLER: &str = "127.0.0.1:9470";
+
 /// The pods that the snapshot knows.
 pub(crate) const PODS: [&str; 3] = ["front", "back", "fixed"];
 
@@ -77,7 +80,7 @@ impl Node {
         let path = |name: &str| self.folder.path().join(name);
         let child = Command::new("ip")
             .args(["netns", "exec", &self.namespace, felix])
-            .args(["--node", "n1", "--controller", "127.0.0.1:1"])
+            .args(["--node", "n1", "--controller", CONTROLLER])
             .arg("--ca")
             .arg(path("ca.pem"))
             .arg("--token-file")
@@ -135,6 +138,11 @@ impl Node {
     pub(crate) fn proc(&self) -> PathBuf {
         let child = self.felix.as_ref().expect("felix runs");
         format!("/proc/{}", pid(child)).into()
+    }
+
+    /// Whom felix trusts to be its controller.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -390,7 +398,7 @@ fn inside<T: Send>(namespace: &str, body: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn snapshot() -> Value {
+pub(crate) fn snapshot() -> Value {
     let endpoint = |addresses: Value| json!({"uid": "", "addresses": addresses, "ingress": null, "egress": null});
     let pool = |cidr: &str| json!({"cidr": cidr, "nat_outgoing": false, "usable": true});
     json!({"type": "snapshot", "revision": {"run": "test", "count": 7}, "state": {

@@ -1,15 +1,12 @@
 //! The plugin and felix as a runtime sees them, in namespaces, with real packets.
-#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
-
-mod support;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use crate::support::{Answer, Node, PODS, Sandbox, eventually};
 use serde_json::{Value, json};
-use support::{Answer, Node, PODS, Sandbox, eventually};
 
 #[test]
 fn every_verb_works_in_every_version_and_leaves_nothing() {

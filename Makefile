@@ -28,6 +28,49 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
+# --- Kubernetes ---
+
+# The image: static programs for ARCH, no shell, no libc. `rustup target add` and musl-tools are what it needs beyond `build`.
+ARCH ?= x86_64
+IMAGE_TARGET := $(ARCH)-unknown-linux-musl
+IMAGE_TAG := margay.io/margay:v0.1.0
+IMAGE_DIR := target/image
+
+.PHONY: image image-context manifests kube-up kube-down e2e e2e-short bench-kube kind
+
+image: image-context
+	tests/kube/kube image --context $(IMAGE_DIR)/context --tag $(IMAGE_TAG) --to $(IMAGE_DIR)/margay.tar
+
+image-context:
+	@rustup target list --installed | grep -qx $(IMAGE_TARGET) || rustup target add $(IMAGE_TARGET)
+	cargo build --release --locked --target $(IMAGE_TARGET) --target-dir $(IMAGE_DIR) -p margay-controller -p margay-felix -p margay-cni -p margayctl
+	rm -rf $(IMAGE_DIR)/context && mkdir -p $(IMAGE_DIR)/context
+	for program in margay-controller margay-felix margay-cni margayctl; do \
+	  strip --strip-all -o $(IMAGE_DIR)/context/$$program $(IMAGE_DIR)/$(IMAGE_TARGET)/release/$$program || exit 1; done
+	tests/kube/licences.py $(IMAGE_TARGET) > $(IMAGE_DIR)/context/LICENCES
+
+# One file for `kubectl apply -f`, in the order of the kustomizations; tests/scenarios/manifests.rs says if it is out of date.
+manifests:
+	tests/kube/render.py > manifests/margay.yaml
+
+kube-up: root
+	tests/kube/kube up --margay
+
+kube-down: root
+	tests/kube/kube down
+
+e2e: root
+	tests/kube/kube e2e
+
+e2e-short: root
+	tests/kube/kube e2e --short
+
+bench-kube: root
+	tests/bench/kube/run.py
+
+kind:
+	tests/kind/run.sh
+
 # Installs what is missing where that is possible, else says what to install.
 packages:
 	@command -v cargo >/dev/null || { echo "no cargo: install Rust (https://rustup.rs), 1.95 or newer" >&2; exit 1; }

@@ -323,6 +323,19 @@ class Cluster:
     def pid(self, name):
         return int((self.state / "pids" / name).read_text().split()[0])
 
+    def pids(self, node, program):
+        """Ids, on this machine, of the processes in a node's network namespace that run the program of that path."""
+        netns = os.stat(f"/run/netns/{self.prefix}{node}")
+        found = []
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                own = os.stat(process / "ns/net")
+                if (own.st_dev, own.st_ino) == (netns.st_dev, netns.st_ino) and os.readlink(process / "exe") == program:
+                    found.append(int(process.name))
+            except OSError:
+                pass
+        return found
+
     def inside(self, node):
         """A command's prefix that runs it on a node (`cp` is the control plane)."""
         return ["nsenter", f"--target={(self.state / f'{node}.init').read_text()}", "--net", "--mount", "--pid", "--uts", "--"]

@@ -103,6 +103,19 @@ def test_images():
     ]
 
 
+def product():
+    """Margay's own image, built by `make image`; returns its archive."""
+    subprocess.run(["make", "--no-print-directory", "-C", str(REPO), "image"], check=True, stdout=sys.stderr)
+    return REPO / "target/image/margay.tar"
+
+
+def product_image(context, tag, archive):
+    """The image of a folder of programs."""
+    files = {path.name: path for path in sorted(pathlib.Path(context).iterdir())}
+    built = image("margay", REPO / "manifests/Containerfile", files, tag)
+    shutil.copy2(built, archive)
+
+
 def image(name, containerfile, files, tag, links=None):
     """Builds an image of files and links by buildah, without a registry, and returns its archive."""
     IMAGES.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,61 @@
+"""The whole proof on one cluster: our scenarios, then the upstream suite; a table at the end."""
+
+import sys
+import time
+import traceback
+
+import programs
+import scenarios
+import suite
+from cluster import Cluster
+
+
+def main(cluster, image, short, parts, lanes):
+    """Raises the cluster, proves, prints, removes. Whether everything was good."""
+    rows, good = [], True
+    programs.kubernetes(programs.CONTROL_PLANE | programs.NODES | programs.SUITE)
+    with cluster:
+        started = time.monotonic()
+        cluster.up([image])
+        rows.append(("ok", "cluster", f"{len(cluster.nodes)} nodes registered after {time.monotonic() - started:.0f} s"))
+        after = [scenarios.nobody_asks_for_more]
+        for scenario in [each for each in scenarios.ALL if each not in after]:
+            good &= prove(cluster, scenario, rows)
+            if scenario is scenarios.installs and not good:
+                break
+        if good:
+            for part in ("netpol",) if short else parts:
+                result = suite.run(cluster, part, suite.SHORT if short else (), lanes)
+                good &= result.good
+                rows.append(("ok" if result.good else "FAILED", f"upstream {part}", str(result)))
+            for scenario in after:
+                good &= prove(cluster, scenario, rows)
+        if not good:
+            tell(cluster)
+    for mark, name, text in rows:
+        print(f"{mark:7} {name:32} {text}")
+    return good
+
+
+def prove(cluster, scenario, rows):
+    started = time.monotonic()
+    try:
+        told = scenario(cluster)
+    except Exception as error:
+        if not isinstance(error, AssertionError):
+            traceback.print_exc()
+        rows.append(("FAILED", scenario.__name__, f"{error} ({scenario.__doc__})"))
+        return False
+    rows.append(("ok", scenario.__name__, told or f"{time.monotonic() - started:.0f} s"))
+    return True
+
+
+def tell(cluster):
+    """What a reader of the log needs after a failure."""
+    for arguments in (
+        ["get", "nodes,pods", "-A", "-o", "wide"],
+        ["get", "events", "-A", "--field-selector=type=Warning"],
+        ["-n", scenarios.SYSTEM, "logs", "-l", "app.kubernetes.io/name=margay", "--all-containers", "--prefix", "--tail=40"],
+    ):
+        print(f"$ kubectl {' '.join(arguments)}", cluster.kubectl(*arguments, check=False), sep="\n", file=sys.stderr)
+

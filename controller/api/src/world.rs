@@ -69,6 +69,13 @@ pub fn read(folder: impl AsRef<Path>) -> Result<World, WorldError> {
     Ok(world)
 }
 
+/// Reads documents that are at hand already; `name` is what problems call their place.
+pub fn parse(name: &str, text: &str) -> World {
+    let mut world = World::default();
+    world.add(name, text, &mut std::collections::BTreeMap::new());
+    world
+}
+
 /// Whether the name is one of a file of documents: not hidden, `.yaml`, `.yml` or `.json`.
 pub fn is_document_file(path: &Path) -> bool {
     let hidden = path

@@ -1,4 +1,5 @@
-//! HTTP/1.1 over the unix sockets of the controller and of felix: one request per connection.
+//! HTTP/1.1 over the unix sockets of the controller and of felix: one request per connection. A socket is on this
+//! machine, or inside a pod.
 
 use std::fmt::Display;
 use std::io;
@@ -17,12 +18,23 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::remote::Inside;
+
 /// How long an answer may take. The daemons answer from memory.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A daemon's unix socket.
-#[derive(Clone, Debug)]
-pub(crate) struct Socket {
+#[derive(Clone)]
+pub(crate) enum Socket {
+    /// On this machine.
+    Here(Here),
+    /// In a pod.
+    Inside(Box<Inside>),
+}
+
+/// A unix socket of this machine.
+#[derive(Clone)]
+pub(crate) struct Here {
     path: PathBuf,
     daemon: &'static str,
 }
@@ -30,12 +42,20 @@ pub(crate) struct Socket {
 impl Socket {
     /// The socket at `path` of the program `daemon`.
     pub(crate) fn new(path: PathBuf, daemon: &'static str) -> Self {
-        Self { path, daemon }
+        Self::Here(Here { path, daemon })
     }
 
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The socket of a daemon in a pod.
+    pub(crate) fn inside(inside: Inside) -> Self {
+        Self::Inside(Box::new(inside))
+    }
+
+    /// Where it is, if it is on this machine.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Here(here) => Some(&here.path),
+            Self::Inside(_) => None,
+        }
     }
 
     /// The JSON at `page`.
@@ -59,12 +79,24 @@ impl Socket {
             .with_context(|| format!("{self} answered {page} with no text"))
     }
 
+    /// What is at `page`, as it is.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
     async fn body(&self, page: &str) -> anyhow::Result<Bytes> {
-        timeout(PATIENCE, self.exchange(page))
+        let exchange = async {
+            match self {
+                Self::Here(here) => here.exchange(page).await,
+                Self::Inside(inside) => inside.body(page).await,
+            }
+        };
+        timeout(PATIENCE, exchange)
             .await
             .map_err(|_| anyhow!("{self} did not answer within {} s", PATIENCE.as_secs()))?
     }
+}
 
+impl Here {
     async fn exchange(&self, page: &str) -> anyhow::Result<Bytes> {
         let stream = UnixStream::connect(&self.path)
             .await
@@ -119,6 +151,15 @@ impl Socket {
 }
 
 impl Display for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Here(here) => here.fmt(f),
+            Self::Inside(inside) => inside.fmt(f),
+        }
+    }
+}
+
+impl Display for Here {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.daemon, self.path.display())
     }

@@ -94,7 +94,9 @@ async fn patients(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Resu
     for (name, socket) in &all {
         let felix = Some(socket.get::<NodeStatus>("/status").await);
         // Without an answer: a node that was asked for by name, or the only one, is taken to be this one.
-        let namespace = Namespace::of(socket.path())
+        let namespace = socket
+            .path()
+            .and_then(Namespace::of)
             .or((args.node.is_some() || all.len() == 1).then_some(Namespace::Own));
         let list = match namespace {
             Some(Namespace::Own) => &mut here,

@@ -2,7 +2,8 @@
 //!
 //! One file per subcommand. Each makes an [`output::Answer`], which is printed as a table for people
 //! or as JSON or YAML for programs. What only a node knows comes from felix' unix socket, what the
-//! cluster knows from the controller's; `policy evaluate` and `policy explain --world` need neither.
+//! cluster knows from the controller's; of a Kubernetes cluster both are reached through its API.
+//! `policy evaluate` and `policy explain --world` need neither.
 #![forbid(unsafe_code)]
 
 mod bgp;
@@ -13,8 +14,10 @@ mod drift;
 mod ipam;
 mod nodes;
 mod output;
+mod page;
 mod places;
 mod policy;
+mod remote;
 mod routes;
 mod ruleset;
 mod similar;
@@ -26,7 +29,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::output::{Answer, Format};
-use crate::places::Places;
+use crate::places::{Places, Plugin};
 
 /// Shows and explains what Margay does.
 #[derive(Parser)]
@@ -41,9 +44,11 @@ struct Cli {
 /// Options of every subcommand.
 #[derive(Args)]
 struct Common {
-    /// Folder of the sockets [default: the lab under /run/margay-lab, else /run/margay]
+    /// Folder of the sockets [default: the lab under /run/margay-lab, else /run/margay, else by kubeconfig]
     #[arg(long, global = true, env = "MARGAY_RUN", value_name = "DIR")]
     run: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: remote::Which,
     /// Tables for people, or JSON or YAML for programs
     #[arg(
         short,
@@ -79,34 +84,42 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Prints a completion script for a shell
     Completion(completion::Completion),
+    /// Prints one page of a daemon's socket
+    #[command(hide = true)]
+    Page(page::Page),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = cli.common.output;
-    match run(cli).await.and_then(|answer| answer.print(format)) {
+    let answer = run(cli.common, cli.command).await;
+    match answer.and_then(|answer| answer.print(format)) {
         Ok(exit) => exit,
         Err(error) => output::report(&error),
     }
 }
 
 async fn run(
-    Cli {
-        common: Common { run, output },
-        command,
-    }: Cli,
+    Common {
+        run,
+        cluster,
+        output,
+    }: Common,
+    command: Command,
 ) -> anyhow::Result<Answer> {
-    let places = || Places::find(run.as_deref());
+    let plugin = Plugin::of(std::env::args_os().next().as_deref());
+    let places = || Places::find(run.as_deref(), &cluster, plugin);
     match command {
-        Command::Status => status::run(&places()?).await,
-        Command::Bgp(command) => bgp::run(command, &places()?, output).await,
-        Command::Routes(which) => routes::run(&which, &places()?).await,
-        Command::Ruleset(which) => ruleset::run(&which, &places()?).await,
-        Command::Drift(which) => drift::run(&which, &places()?).await,
-        Command::Ipam(command) => ipam::run(command, &places()?).await,
+        Command::Status => status::run(&places().await?).await,
+        Command::Bgp(command) => bgp::run(command, &places().await?, output).await,
+        Command::Routes(which) => routes::run(&which, &places().await?).await,
+        Command::Ruleset(which) => ruleset::run(&which, &places().await?).await,
+        Command::Drift(which) => drift::run(&which, &places().await?).await,
+        Command::Ipam(command) => ipam::run(command, &places().await?).await,
         Command::Policy(command) => policy::run(command, places).await,
-        Command::Doctor(doctor) => doctor::run(&doctor, places()).await,
+        Command::Doctor(doctor) => doctor::run(&doctor, Places::here(run.as_deref())).await,
         Command::Completion(completion) => Ok(completion::run(&completion)),
+        Command::Page(page) => page::run(&page).await,
     }
 }

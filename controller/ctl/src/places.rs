@@ -1,6 +1,7 @@
-//! Where the sockets are: a lab's folder, or a real machine's `/run/margay`.
+//! Where the sockets are: a lab's folder, a real machine's `/run/margay`, or the pods of a cluster.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use anyhow::Context;
 
 use crate::client::Socket;
 use crate::output::{Misuse, list};
+use crate::remote::{Remote, Which};
 use crate::similar::did_you_mean;
 
 const LABS: &str = "/run/margay-lab";
@@ -15,21 +17,65 @@ const LABS: &str = "/run/margay-lab";
 const USUAL: &str = "lab";
 const MACHINE: &str = "/run/margay";
 
+/// How we were started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plugin {
+    /// As `kubectl margay`: about kubectl's cluster.
+    OfKubectl,
+    /// By our own name.
+    No,
+}
+
+impl Plugin {
+    /// By the name that the program was called by.
+    pub(crate) fn of(program: Option<&OsStr>) -> Self {
+        let name = program.and_then(|program| Path::new(program).file_name());
+        if name == Some(OsStr::new("kubectl-margay")) {
+            Self::OfKubectl
+        } else {
+            Self::No
+        }
+    }
+}
+
 /// The sockets that margayctl can ask.
-#[derive(Debug)]
 pub(crate) struct Places {
     /// The controller's; it may not exist on a node of a real cluster.
     pub(crate) controller: Socket,
-    /// Those of felix by node: all nodes of a lab, or the one of this machine.
+    /// Those of felix by node: all nodes of a lab or cluster, or the one of this machine.
     pub(crate) nodes: BTreeMap<String, Socket>,
+    /// The cluster that they are in, if it was reached by its API.
+    pub(crate) cluster: Option<Remote>,
 }
 
 impl Places {
-    /// The sockets in `run`, else of the lab `lab` or the only one, else of this machine.
+    /// The cluster that the command line names; else the sockets in `run`, of the lab `lab` or the only one, or of
+    /// this machine; else the cluster that kubectl would ask.
     ///
     /// # Errors
-    /// `run` cannot be read, or there are several labs to choose from.
-    pub(crate) fn find(run: Option<&Path>) -> anyhow::Result<Self> {
+    /// `run` cannot be read, there are several labs to choose from, or the cluster does not answer.
+    pub(crate) async fn find(
+        run: Option<&Path>,
+        which: &Which,
+        plugin: Plugin,
+    ) -> anyhow::Result<Self> {
+        let remote = match run {
+            Some(_) => which.is_named(),
+            None => {
+                which.is_named()
+                    || plugin == Plugin::OfKubectl
+                    || (!Path::new(MACHINE).exists() && labs().is_empty())
+            }
+        };
+        if remote {
+            Remote::find(which).await?.places().await
+        } else {
+            Self::here(run)
+        }
+    }
+
+    /// The sockets of this machine.
+    pub(crate) fn here(run: Option<&Path>) -> anyhow::Result<Self> {
         let dir = match run {
             Some(dir) => dir.to_owned(),
             None => default_dir()?,
@@ -52,6 +98,7 @@ impl Places {
         Ok(Self {
             controller: Socket::new(dir.join("controller.sock"), "margay-controller"),
             nodes,
+            cluster: None,
         })
     }
 
@@ -67,11 +114,13 @@ impl Places {
         let Some(wanted) = node else {
             let all: Vec<_> = all.collect();
             if all.is_empty() {
-                let dir = self.controller.path().parent().unwrap_or(Path::new("/"));
-                return Err(Misuse(format!(
-                    "no felix has its socket in {}: run this on a node, or say --run DIR",
-                    dir.display()
-                ))
+                return Err(Misuse(match self.controller.path().and_then(Path::parent) {
+                    Some(dir) => format!(
+                        "no felix has its socket in {}: run this on a node, or say --run DIR",
+                        dir.display()
+                    ),
+                    None => "no felix runs in this cluster".to_owned(),
+                })
                 .into());
             }
             return Ok(all);
@@ -96,13 +145,17 @@ pub(crate) fn unknown_node<'a>(
     ))
 }
 
-fn default_dir() -> anyhow::Result<PathBuf> {
-    let labs: Vec<PathBuf> = subfolders(Path::new(LABS))
+/// Folders of the labs that stand.
+fn labs() -> Vec<PathBuf> {
+    subfolders(Path::new(LABS))
         .into_iter()
         .map(|name| Path::new(LABS).join(name))
         .filter(|dir| dir.join("controller.sock").exists())
-        .collect();
-    match labs.as_slice() {
+        .collect()
+}
+
+fn default_dir() -> anyhow::Result<PathBuf> {
+    match labs().as_slice() {
         [] => Ok(PathBuf::from(MACHINE)),
         [lab] => Ok(lab.clone()),
         // Labs of tests come and go beside it.

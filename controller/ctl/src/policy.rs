@@ -23,10 +23,10 @@ pub(crate) enum Command {
 /// Runs the subcommand; sockets are only looked for where they are needed.
 pub(crate) async fn run(
     command: Command,
-    places: impl FnOnce() -> anyhow::Result<Places>,
+    places: impl AsyncFnOnce() -> anyhow::Result<Places>,
 ) -> anyhow::Result<Answer> {
     match command {
-        Command::Status => status::run(&places()?).await,
+        Command::Status => status::run(&places().await?).await,
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Explain(args) => explain::run(args, places).await,
     }

@@ -27,7 +27,7 @@ pub(crate) struct Explain {
     /// 4 or 6 [default: both, where both ends have addresses]
     #[arg(long, value_parser = family)]
     family: Option<Family>,
-    /// A folder of YAML instead of what the controller holds
+    /// A folder of YAML instead of the cluster's objects
     #[arg(long, value_name = "DIR")]
     world: Option<PathBuf>,
 }
@@ -89,13 +89,18 @@ fn family(text: &str) -> Result<Family, String> {
 /// The objects cannot be had, or there can be no such connection.
 pub(super) async fn run(
     args: Explain,
-    places: impl FnOnce() -> anyhow::Result<Places>,
+    places: impl AsyncFnOnce() -> anyhow::Result<Places>,
 ) -> anyhow::Result<Answer> {
-    let cluster = match &args.world {
-        Some(folder) => world::read(folder)?.cluster,
-        None => places()?.controller.get::<Cluster>("/world").await.context(
-            "cannot ask the controller for its objects; `--world DIR` explains a folder of YAML",
-        )?,
+    let cluster = if let Some(folder) = &args.world {
+        world::read(folder)?.cluster
+    } else {
+        let places = places().await?;
+        match &places.cluster {
+            Some(cluster) => cluster.cluster().await?,
+            None => places.controller.get::<Cluster>("/world").await.context(
+                "cannot ask the controller for its objects; `--world DIR` explains a folder of YAML",
+            )?,
+        }
     };
     let evaluator = Evaluator::new(&cluster);
     let explanations = explain(&args, &evaluator)?;

@@ -1,16 +1,21 @@
 //! What the controller does at the API server besides watching it: it checks agents' tokens, keeps its
 //! certificate authority there, and claims blocks.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::time::timeout;
 
 pub(crate) mod authority;
 pub(crate) mod claims;
+mod events;
+pub(crate) mod leader;
 pub(crate) mod review;
+pub(crate) mod writer;
 
 /// Whose name stands beside the fields that we write.
 pub(crate) const FIELD_MANAGER: &str = "margay-controller";
@@ -35,4 +40,12 @@ pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> 
             .context("cannot find the API server: run as a pod, or give --kubeconfig FILE")?,
     };
     Client::try_from(config).context("cannot make a client of the API server")
+}
+
+/// An answer of the API server, in time.
+pub(crate) async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    timeout(ANSWER, request).await.unwrap_or_else(|_| {
+        let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+        Err(kube::Error::Service(late.into()))
+    })
 }

@@ -7,19 +7,22 @@ use std::time::Duration;
 use std::{fs, io, thread};
 
 use anyhow::Context;
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::cluster::leader;
 use crate::cluster::review::Reviewer;
+use crate::cluster::writer::Writer;
 use crate::durable::{Keeper, private_folder};
 use crate::identity::Identity;
 use crate::index_task::{self, Input, Reports};
 use crate::network::Inputs;
+use crate::replicas::{Place, Replicas};
 use crate::sources::{Pages, folder, kubernetes};
+use crate::tls::Credentials;
 use crate::{allocate, cluster, health, serve, status, tls, tokens};
 
 /// What the controller is told.
@@ -142,7 +145,8 @@ struct Parts {
     source: Running,
     pages: status::Sources,
     identity: Identity,
-    tls: watch::Receiver<Arc<ServerConfig>>,
+    credentials: watch::Receiver<Arc<Credentials>>,
+    replicas: Option<Replicas>,
     claim: mpsc::Sender<allocate::Request>,
     threads: Vec<thread::JoinHandle<()>>,
     servers: Vec<JoinHandle<()>>,
@@ -197,7 +201,8 @@ impl Controller {
             source,
             pages,
             identity,
-            tls,
+            credentials,
+            replicas,
             claim,
             threads,
             mut servers,
@@ -207,7 +212,7 @@ impl Controller {
                 tokens,
                 tls,
             } => from_folder(&ground, folder, &tokens, &tls).await?,
-            Source::Kubernetes(cluster) => from_cluster(&ground, cluster).await?,
+            Source::Kubernetes(cluster) => from_cluster(&ground, cluster, address.port()).await?,
         };
         let Ground {
             keeper,
@@ -220,10 +225,15 @@ impl Controller {
             identity,
             index: pages.index.clone(),
             claim,
+            replicas,
             stop: stop.clone(),
             heartbeat,
         };
-        servers.push(tokio::spawn(serve::run(listener, tls, Arc::new(shared))));
+        servers.push(tokio::spawn(serve::run(
+            listener,
+            credentials,
+            Arc::new(shared),
+        )));
         servers.push(tokio::spawn(status::run(
             status_listener,
             pages,
@@ -330,7 +340,7 @@ async fn from_folder(
     tls: &Path,
 ) -> anyhow::Result<Parts> {
     let tokens = tokens::Tokens::open(tokens)?;
-    let (_, tls) = watch::channel(Arc::new(tls::config(tls)?));
+    let (_, credentials) = watch::channel(Arc::new(Credentials::alone(tls::config(tls)?)));
     let claims = allocate::load(&ground.state)?;
     let IndexThread {
         index,
@@ -366,7 +376,8 @@ async fn from_folder(
         source: Running::Folder(source),
         pages,
         identity: Identity::File(tokens),
-        tls,
+        credentials,
+        replicas: None,
         claim,
         threads: vec![index_thread, allocate_thread],
         servers: Vec::new(),
@@ -374,15 +385,15 @@ async fn from_folder(
 }
 
 /// Everything from an API server.
-async fn from_cluster(ground: &Ground, cluster: Cluster) -> anyhow::Result<Parts> {
+async fn from_cluster(ground: &Ground, cluster: Cluster, port: u16) -> anyhow::Result<Parts> {
     let Cluster {
         kubeconfig,
         namespace,
-        identity: _,
+        identity,
         agents,
     } = cluster;
     let client = cluster::client(kubeconfig.as_deref()).await?;
-    let tls = cluster::authority::open(&client, &namespace).await?;
+    let credentials = cluster::authority::open(&client, &namespace).await?;
     let IndexThread {
         index,
         inputs,
@@ -404,16 +415,54 @@ async fn from_cluster(ground: &Ground, cluster: Cluster) -> anyhow::Result<Parts
         .await
         .context("the index ended while it took in the objects")?;
     let (claim, requests) = mpsc::channel(64);
-    let claims = cluster::claims::run(client.clone(), inputs, requests, index);
+    let claims = cluster::claims::run(client.clone(), inputs, requests, index.clone());
+    let replicas = Replicas::new(credentials.clone());
+    let place = Place {
+        namespace: namespace.clone(),
+        identity: identity.clone(),
+        port,
+        index: index.clone(),
+    };
+    let writer = Writer {
+        client: client.clone(),
+        identity: identity.clone(),
+        index,
+        pages: source.pages(),
+        stop: ground.stop.clone(),
+    };
+    let reviewer = Reviewer::new(client.clone(), &namespace, &agents);
+    let stop = ground.stop.clone();
+    let lead = async move {
+        tokio::select! {
+            (leads, held) = leader::compete(&client, &namespace, &identity) => {
+                writer.run(leads).await;
+                held.released().await;
+            }
+            () = stop.cancelled() => {}
+        }
+    };
     Ok(Parts {
         source: Running::Kubernetes(source),
         pages,
-        identity: Identity::Review(Box::new(Reviewer::new(client, &namespace, &agents))),
-        tls,
+        identity: Identity::Review(Box::new(reviewer)),
+        credentials,
+        replicas: Some(replicas.clone()),
         claim,
         threads: vec![index_thread],
-        servers: vec![tokio::spawn(claims)],
+        servers: vec![
+            tokio::spawn(claims),
+            tokio::spawn(until(ground.stop.clone(), replicas.run(place))),
+            tokio::spawn(lead),
+        ],
     })
+}
+
+/// Does something until told to stop.
+async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = stop.cancelled() => {}
+    }
 }
 
 /// A name for this run that no other run has.

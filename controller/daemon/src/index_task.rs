@@ -5,6 +5,7 @@
 //! nothing and gets merged changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -27,9 +28,11 @@ use crate::clock;
 use crate::network::{self, Facts, Inputs};
 use crate::sources::ObjectEvent;
 
+mod duties;
 mod pages;
 mod reports;
 
+pub use duties::{Duties, Finding, NodeDuty};
 use reports::Pods;
 pub use reports::Reports;
 
@@ -70,6 +73,12 @@ pub enum PageRequest {
     Policy(oneshot::Sender<PolicyPage>),
     /// What is held, by what it is; also a sign of life.
     Held(oneshot::Sender<BTreeMap<String, u64>>),
+    /// The pods of a controller's replicas in a namespace, by name.
+    Replicas(String, oneshot::Sender<BTreeMap<String, IpAddr>>),
+    /// What a leader has to write.
+    Duties(oneshot::Sender<Duties>),
+    /// What is odd about policies and pools, for their owners.
+    Findings(oneshot::Sender<Vec<Finding>>),
     /// Everything that policy depends on, for `margayctl policy explain`.
     World(oneshot::Sender<model::Cluster>),
 }
@@ -191,6 +200,11 @@ impl Task {
             }
             Input::Page(PageRequest::Policy(answer)) => drop(answer.send(self.policy_page())),
             Input::Page(PageRequest::Held(answer)) => drop(answer.send(self.held())),
+            Input::Page(PageRequest::Replicas(namespace, answer)) => {
+                drop(answer.send(self.replicas(&namespace)));
+            }
+            Input::Page(PageRequest::Duties(answer)) => drop(answer.send(self.duties())),
+            Input::Page(PageRequest::Findings(answer)) => drop(answer.send(self.findings())),
             Input::Page(PageRequest::World(answer)) => {
                 drop(answer.send(self.index.cluster().clone()));
             }

@@ -14,6 +14,7 @@ mod health;
 mod identity;
 pub mod index_task;
 pub mod network;
+mod replicas;
 pub mod serve;
 pub mod sources;
 pub mod status;

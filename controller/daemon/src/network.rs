@@ -148,6 +148,29 @@ pub fn pools(inputs: &Inputs) -> Vec<Pool> {
     pools.collect()
 }
 
+/// What pools contradict in each other or in the nodes, by name.
+pub fn pool_problems(inputs: &Inputs) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    for (name, pool) in &inputs.pools {
+        let cidr = pool.spec.cidr;
+        for (other_name, other) in &inputs.pools {
+            let other = other.spec.cidr;
+            if name > other_name && (cidr.contains(&other) || other.contains(&cidr)) {
+                problems.push((name.clone(), format!("spec.cidr: {cidr} overlaps {other} of IPPool {other_name}: no address is given out twice, but a block that either has claimed is lost to the other; give one of them another range")));
+            }
+        }
+        let nodes = pool.spec.node_selector.as_ref().map(selector);
+        let selected = |node: &Node| selects(nodes.as_ref(), &node.labels);
+        if !inputs.nodes.is_empty() && !inputs.nodes.values().any(selected) {
+            problems.push((
+                name.clone(),
+                "spec.nodeSelector selects no node, so nothing is taken from this pool: compare it with `kubectl get nodes --show-labels`".to_owned(),
+            ));
+        }
+    }
+    problems
+}
+
 /// What `name` needs; `None` if there is no such node.
 pub fn network(inputs: &Inputs, name: &NodeName) -> Option<NodeNetwork> {
     let node = inputs.nodes.get(name)?;

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use futures::stream;
@@ -29,6 +29,8 @@ use tracing::{debug, info, warn};
 use crate::allocate::{self, Refused};
 use crate::identity::{Denied, Identity};
 use crate::index_task::Input;
+use crate::replicas::{self, Replicas};
+use crate::tls::Credentials;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -44,22 +46,25 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     pub(crate) index: mpsc::Sender<Input>,
     pub(crate) claim: mpsc::Sender<allocate::Request>,
+    /// The other replicas, if there can be some.
+    pub(crate) replicas: Option<Replicas>,
     pub(crate) stop: CancellationToken,
     pub(crate) heartbeat: Duration,
 }
 
 /// Serves until told to stop.
 ///
-/// `tls` is looked at for every connection: certificates are renewed while we run.
+/// `credentials` are looked at for every connection: certificates are renewed while we run.
 pub(crate) async fn run(
     listener: TcpListener,
-    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+    credentials: watch::Receiver<Arc<Credentials>>,
     shared: Arc<Shared>,
 ) {
     let router = axum::Router::new()
         .route("/v1/nodes/{node}/watch", get(watch_node))
         .route("/v1/nodes/{node}/report", put(report))
         .route("/v1/nodes/{node}/blocks", post(claim_block))
+        .route(replicas::PATH, put(relayed))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .with_state(Arc::clone(&shared));
@@ -71,7 +76,7 @@ pub(crate) async fn run(
         };
         match accepted {
             Ok((stream, _)) => {
-                let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
+                let acceptor = TlsAcceptor::from(Arc::clone(&credentials.borrow().server));
                 let router = router.clone();
                 connections.spawn(serve_connection(
                     stream,
@@ -259,6 +264,9 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         info!(node = %self.node, "a stream ended");
+        if let Some(replicas) = &self.shared.replicas {
+            replicas.forget(&self.node);
+        }
     }
 }
 
@@ -266,14 +274,56 @@ impl Drop for Reader {
 async fn report(Agent(node): Agent, State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     match serde_json::from_slice::<Report>(&body) {
         Err(error) => garbled(&node, &error),
-        Ok(report) => match shared
-            .index
-            .send(Input::Report(node, Box::new(report)))
-            .await
+        Ok(report) => {
+            if let Some(replicas) = &shared.replicas {
+                replicas.tell(&node, body);
+            }
+            take_report(&shared, node, report).await
+        }
+    }
+}
+
+/// `PUT /v1/replicas/nodes/{node}/report`: what an agent said to another replica.
+async fn relayed(
+    Path(node): Path<String>,
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let known = shared
+        .replicas
+        .as_ref()
+        .is_some_and(|replicas| replicas.knows(shown));
+    if !known {
+        return refuse(
+            StatusCode::UNAUTHORIZED,
+            "this is for replicas of the controller",
+        );
+    }
+    let node = NodeName(node);
+    match serde_json::from_slice::<Report>(&body) {
+        Err(error) => garbled(&node, &error),
+        // An old word on an agent that has come to us meanwhile.
+        Ok(_)
+            if shared
+                .replicas
+                .as_ref()
+                .is_some_and(|replicas| replicas.is_ours(&node)) =>
         {
-            Ok(()) => StatusCode::NO_CONTENT.into_response(),
-            Err(_) => stopping(),
-        },
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Ok(report) => take_report(&shared, node, report).await,
+    }
+}
+
+async fn take_report(shared: &Shared, node: NodeName, report: Report) -> Response {
+    let report = Input::Report(node, Box::new(report));
+    match shared.index.send(report).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(_) => stopping(),
     }
 }
 

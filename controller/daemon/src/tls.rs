@@ -20,6 +20,28 @@ use crate::durable::{self, private_folder};
 /// The name that agents verify, whatever the address they dial.
 pub(crate) const SERVER_NAME: &str = "margay-controller";
 
+/// What connections are made with and accepted by; changes as certificates are renewed.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    /// For those who connect to us.
+    pub(crate) server: Arc<ServerConfig>,
+    /// Certificates of the authorities to trust in, PEM.
+    pub(crate) certificates: String,
+    /// What other replicas show; our own first. Empty if there can be none.
+    pub(crate) passwords: Vec<String>,
+}
+
+impl Credentials {
+    /// For a controller that is alone.
+    pub(crate) fn alone(server: ServerConfig) -> Self {
+        Self {
+            server: Arc::new(server),
+            certificates: String::new(),
+            passwords: Vec::new(),
+        }
+    }
+}
+
 /// A certificate authority: both parts in PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Authority {

@@ -12,17 +12,15 @@ use anyhow::Context;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use kube::{Api, Client};
-use rustls::ServerConfig;
-use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::FIELD_MANAGER;
 use crate::clock;
-use crate::tls::{self, Authority};
+use crate::tls::{self, Authority, Credentials};
 
 /// Name of both objects.
 const NAME: &str = "margay-ca";
@@ -65,7 +63,7 @@ struct Term {
 pub(crate) async fn open(
     client: &Client,
     namespace: &str,
-) -> anyhow::Result<watch::Receiver<Arc<ServerConfig>>> {
+) -> anyhow::Result<watch::Receiver<Arc<Credentials>>> {
     let keeper = Keeper {
         secrets: Api::namespaced(client.clone(), namespace),
         maps: Api::namespaced(client.clone(), namespace),
@@ -82,9 +80,8 @@ pub(crate) async fn open(
             }
         }
     };
-    let config = tls::server(&ring.now.authority)?;
-    let (sender, receiver) = watch::channel(Arc::new(config));
-    tokio::spawn(keeper.keep(ring.now.authority, sender));
+    let (sender, receiver) = watch::channel(Arc::new(credentials(&ring)?));
+    tokio::spawn(keeper.keep(ring, sender));
     Ok(receiver)
 }
 
@@ -94,7 +91,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(self, mut authority: Authority, sender: watch::Sender<Arc<ServerConfig>>) {
+    async fn keep(self, mut known: Ring, sender: watch::Sender<Arc<Credentials>>) {
         let mut signed = clock::unix_seconds();
         loop {
             tokio::select! {
@@ -112,14 +109,14 @@ impl Keeper {
                 }
             };
             let now = clock::unix_seconds();
-            if ring.now.authority == authority && now.saturating_sub(signed) < RENEW {
+            if ring == known && now.saturating_sub(signed) < RENEW {
                 continue;
             }
-            match tls::server(&ring.now.authority) {
-                Ok(config) => {
+            match credentials(&ring) {
+                Ok(credentials) => {
                     info!("a new server certificate");
-                    sender.send_replace(Arc::new(config));
-                    (authority, signed) = (ring.now.authority, now);
+                    sender.send_replace(Arc::new(credentials));
+                    (known, signed) = (ring, now);
                 }
                 Err(error) => warn!(
                     error = format!("{error:#}"),
@@ -177,21 +174,54 @@ impl Keeper {
     async fn publish(&self, certificates: &str) -> anyhow::Result<()> {
         let map = self.maps.get_opt(NAME).await;
         let map = map.with_context(|| format!("cannot read the ConfigMap {NAME}"))?;
-        let present = map.and_then(|map| map.data?.remove(CERTIFICATES));
-        if present.as_deref() == Some(certificates) {
+        let present = map
+            .as_ref()
+            .and_then(|map| map.data.as_ref()?.get(CERTIFICATES));
+        if present.is_some_and(|present| present == certificates) {
             return Ok(());
         }
-        let map = json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": { "name": NAME },
-            "data": { CERTIFICATES: certificates },
-        });
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let patched = self.maps.patch(NAME, &parameters, &Patch::Apply(map)).await;
-        patched.with_context(|| format!("cannot write the ConfigMap {NAME}"))?;
+        let parameters = PostParams::default();
+        let wanted = BTreeMap::from([(CERTIFICATES.to_owned(), certificates.to_owned())]);
+        let written = match map {
+            None => {
+                let map = ConfigMap {
+                    metadata: ObjectMeta {
+                        name: Some(NAME.to_owned()),
+                        ..ObjectMeta::default()
+                    },
+                    data: Some(wanted),
+                    ..ConfigMap::default()
+                };
+                self.maps.create(&parameters, &map).await
+            }
+            // Refused if another replica was faster: it is named by the version that was read.
+            Some(mut map) => {
+                map.data = Some(wanted);
+                self.maps.replace(NAME, &parameters, &map).await
+            }
+        };
+        written.with_context(|| format!("cannot write the ConfigMap {NAME}"))?;
         Ok(())
     }
+}
+
+/// What we connect and are connected with.
+fn credentials(ring: &Ring) -> anyhow::Result<Credentials> {
+    let password = |term: &Term| {
+        // Who has the authority's key could be any of us; nobody else can know this.
+        let digest = Sha256::digest(format!("margay replicas\n{}", term.authority.key));
+        digest
+            .iter()
+            .fold(String::new(), |text, octet| format!("{text}{octet:02x}"))
+    };
+    Ok(Credentials {
+        server: Arc::new(tls::server(&ring.now.authority)?),
+        certificates: certificates(ring),
+        passwords: std::iter::once(&ring.now)
+            .chain(&ring.next)
+            .map(password)
+            .collect(),
+    })
 }
 
 /// What is due; `None` if nothing is.

@@ -12,10 +12,9 @@ use margay_api::v1::IpBlock;
 use margay_api::v1::ipblock::name_of;
 use margay_policy::model::NodeName;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{ANSWER, FIELD_MANAGER};
+use super::{FIELD_MANAGER, answer};
 use crate::allocate::{Claims, Refused, Request, choose};
 use crate::index_task::Input;
 use crate::network::Inputs;
@@ -98,12 +97,4 @@ impl Claimer {
             Err(error) => Err(Refused::Api(error.to_string())),
         }
     }
-}
-
-/// An answer of the API server, in time.
-async fn answer<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    timeout(ANSWER, request).await.unwrap_or_else(|_| {
-        let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time");
-        Err(kube::Error::Service(late.into()))
-    })
 }

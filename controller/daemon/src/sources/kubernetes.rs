@@ -5,6 +5,8 @@
 //! is compared with the book and what it does not list is deleted at its end, so nothing is ever gone in
 //! between.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DeserializeGuard;
@@ -86,14 +88,62 @@ pub(crate) struct Handle {
 /// Asks the source what there is.
 #[derive(Clone, Debug)]
 pub(crate) struct Pages {
-    requests: mpsc::Sender<oneshot::Sender<ObjectsPage>>,
+    requests: mpsc::Sender<Request>,
+}
+
+/// What can be asked, each with where the answer goes.
+#[derive(Debug)]
+enum Request {
+    Page(oneshot::Sender<ObjectsPage>),
+    Troubled(oneshot::Sender<Vec<Trouble>>),
+    Uids(
+        BTreeSet<Subject>,
+        oneshot::Sender<BTreeMap<Subject, String>>,
+    ),
+}
+
+/// Kind, namespace and name.
+pub(crate) type Subject = (&'static str, String, String);
+
+/// An object that cannot be used as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// Its kind.
+    pub(crate) kind: &'static str,
+    /// Its namespace; empty if it has none.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its uid.
+    pub(crate) uid: String,
+    /// Why it is not in force as it stands.
+    pub(crate) refused: Option<String>,
+    /// What in it fails closed.
+    pub(crate) problems: Vec<String>,
 }
 
 impl Pages {
     /// What the source holds, for people; `None` if it has stopped.
     pub(crate) async fn get(&self) -> Option<ObjectsPage> {
+        self.ask(Request::Page).await
+    }
+
+    /// Objects with problems.
+    pub(crate) async fn troubled(&self) -> Option<Vec<Trouble>> {
+        self.ask(Request::Troubled).await
+    }
+
+    /// The uids of these objects, as far as they are known.
+    pub(crate) async fn uids(
+        &self,
+        wanted: BTreeSet<Subject>,
+    ) -> Option<BTreeMap<Subject, String>> {
+        self.ask(|answer| Request::Uids(wanted, answer)).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
         let (answer, page) = oneshot::channel();
-        self.requests.send(answer).await.ok()?;
+        self.requests.send(request(answer)).await.ok()?;
         page.await.ok()
     }
 }
@@ -170,7 +220,7 @@ pub(crate) fn start(
 /// Keeps the book.
 async fn keep(
     mut notices: mpsc::Receiver<(Kind, Notice)>,
-    mut requests: mpsc::Receiver<oneshot::Sender<ObjectsPage>>,
+    mut requests: mpsc::Receiver<Request>,
     index: mpsc::Sender<Input>,
     synced: oneshot::Sender<()>,
 ) {
@@ -184,9 +234,13 @@ async fn keep(
                     return;
                 }
             }
-            Some(answer) = requests.recv() => {
+            Some(request) = requests.recv() => {
                 // Who asked may have gone.
-                let _ = answer.send(book.page());
+                match request {
+                    Request::Page(answer) => drop(answer.send(book.page())),
+                    Request::Troubled(answer) => drop(answer.send(book.troubled())),
+                    Request::Uids(wanted, answer) => drop(answer.send(book.uids(wanted))),
+                }
                 continue;
             }
         }

@@ -164,10 +164,19 @@ pub(crate) struct Agent {
 
 impl Agent {
     async fn connect(world: &World, node: &str, token: &str, window: Option<u32>) -> Self {
-        let stream = TcpStream::connect(world.address()).await.unwrap();
-        let stream = tls(&world.path("tls"), stream, "margay-controller")
-            .await
-            .unwrap();
+        Self::open(world.address(), &world.path("tls"), node, token, window).await
+    }
+
+    /// A connection that trusts the authority in the folder `tls`.
+    pub(crate) async fn open(
+        address: SocketAddr,
+        authority: &Path,
+        node: &str,
+        token: &str,
+        window: Option<u32>,
+    ) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = tls(authority, stream, "margay-controller").await.unwrap();
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(window);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();

@@ -7,6 +7,8 @@ mod blocks;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod kubernetes;
+#[cfg(test)]
 mod pages;
 #[cfg(test)]
 mod program;

@@ -9,9 +9,9 @@ use margay_api::load::{Key, Object};
 use margay_policy::model::NodeName;
 use margay_sync::status::{ObjectStatus, ObjectsPage, RefusedDocument};
 
-use super::Kind;
 use super::reduce::{Content, Item};
 use super::watch::Notice;
+use super::{Kind, Subject, Trouble};
 use crate::sources::ObjectEvent;
 
 /// Namespace and name.
@@ -36,6 +36,7 @@ struct Chapter {
 /// One object.
 #[derive(Debug, Default)]
 struct Entry {
+    uid: Box<str>,
     /// What is in force of it.
     held: Option<Held>,
     /// What fails closed in it.
@@ -87,6 +88,38 @@ impl Book {
         self.kinds.get(&kind).is_some_and(|chapter| chapter.listed)
     }
 
+    /// Objects with problems.
+    pub(super) fn troubled(&self) -> Vec<Trouble> {
+        let mut troubled = Vec::new();
+        for (kind, chapter) in &self.kinds {
+            for ((namespace, name), entry) in &chapter.entries {
+                if entry.problems.is_empty() && entry.refused.is_none() {
+                    continue;
+                }
+                troubled.push(Trouble {
+                    kind: kind.name(),
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    uid: entry.uid.to_string(),
+                    refused: entry.refused.clone(),
+                    problems: entry.problems.clone(),
+                });
+            }
+        }
+        troubled
+    }
+
+    /// The uids of these objects, as far as they are known.
+    pub(super) fn uids(&self, wanted: BTreeSet<Subject>) -> BTreeMap<Subject, String> {
+        let known = wanted.into_iter().filter_map(|(kind, namespace, name)| {
+            let kind = Kind::ALL.into_iter().find(|known| known.name() == kind)?;
+            let place = (namespace, name);
+            let uid = self.kinds.get(&kind)?.entries.get(&place)?.uid.to_string();
+            Some(((kind.name(), place.0, place.1), uid))
+        });
+        known.collect()
+    }
+
     /// How many objects are known.
     pub(super) fn len(&self) -> usize {
         self.kinds
@@ -101,6 +134,7 @@ impl Book {
         for (kind, chapter) in &self.kinds {
             for ((namespace, name), entry) in &chapter.entries {
                 let Entry {
+                    uid: _,
                     held,
                     problems,
                     refused,
@@ -137,6 +171,7 @@ impl Chapter {
         let Item {
             namespace,
             name,
+            uid,
             content,
         } = item;
         let name = (namespace, name);
@@ -144,6 +179,7 @@ impl Chapter {
             unseen.remove(&name);
         }
         let entry = self.entries.entry(name).or_default();
+        entry.uid = uid.into();
         match content {
             Content::Refused(reason) => {
                 entry.refused = Some(reason);

@@ -24,6 +24,8 @@ pub(super) struct Item {
     pub(super) namespace: String,
     /// Its name.
     pub(super) name: String,
+    /// Its uid.
+    pub(super) uid: String,
     /// What it says, and a hash of that.
     pub(super) content: Content,
 }
@@ -164,6 +166,7 @@ pub(super) fn block(guard: DeserializeGuard<IpBlock>) -> Item {
             Ok(()) => Item {
                 namespace: String::new(),
                 name: block.name_any(),
+                uid: block.metadata.uid.clone().unwrap_or_default(),
                 content: Content::Block(block.spec.cidr, NodeName(block.spec.node)),
             },
             Err(reason) => refused(&block.metadata, reason),
@@ -176,6 +179,7 @@ fn refused(metadata: &ObjectMeta, reason: String) -> Item {
     Item {
         namespace: metadata.namespace.clone().unwrap_or_default(),
         name: metadata.name.clone().unwrap_or_default(),
+        uid: metadata.uid.clone().unwrap_or_default(),
         content: Content::Refused(reason),
     }
 }
@@ -193,6 +197,7 @@ where
     Item {
         namespace: object.meta().namespace.clone().unwrap_or_default(),
         name: object.meta().name.clone().unwrap_or_default(),
+        uid: object.meta().uid.clone().unwrap_or_default(),
         content: Content::Object(wrap(Box::new(object)), hash),
     }
 }

@@ -91,6 +91,7 @@ fn a_refused_version_leaves_in_force_what_was_accepted_and_is_told() {
     let refused = Item {
         namespace: String::new(),
         name: "shop".to_owned(),
+        uid: String::new(),
         content: Content::Refused("spec.cidr: nonsense".to_owned()),
     };
     assert!(
@@ -111,6 +112,7 @@ fn a_block_comes_with_its_node_and_goes_with_its_object() {
     let block = |node: &str| Item {
         namespace: String::new(),
         name: "10-0-0-0-26".to_owned(),
+        uid: String::new(),
         content: Content::Block("10.0.0.0/26".parse().unwrap(), NodeName(node.to_owned())),
     };
     let net: IpNet = "10.0.0.0/26".parse().unwrap();

@@ -1,0 +1,172 @@
+//! Events on the objects of users, in their words.
+//!
+//! An event's name is made of its object and a hash of what it says, so saying it again is refused by the API server:
+//! also a restarted or another replica does not repeat what is still there to be read (an hour, as a rule).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use sha2::{Digest, Sha256};
+use tracing::warn;
+
+use super::answer;
+use crate::index_task::Finding;
+use crate::sources::kubernetes::{Subject, Trouble};
+
+const CONTROLLER: &str = "margay.io/controller";
+/// Events to write at a time; the rest come with the next look.
+const AT_ONCE: usize = 50;
+/// An event's note is at most so long.
+const NOTE: usize = 1_000;
+
+/// Writes events.
+pub(crate) struct Events {
+    client: Client,
+    identity: String,
+    /// Names of those that were written and are still true.
+    written: Mutex<BTreeSet<String>>,
+}
+
+impl Events {
+    pub(crate) fn new(client: &Client, identity: &str) -> Self {
+        Self {
+            client: client.clone(),
+            identity: identity.to_owned(),
+            written: Mutex::default(),
+        }
+    }
+
+    /// Writes what is new of all that is true now.
+    pub(crate) async fn publish(
+        &self,
+        findings: Vec<Finding>,
+        troubled: Vec<Trouble>,
+        uids: &BTreeMap<Subject, String>,
+    ) {
+        let mut events = Vec::new();
+        for Trouble {
+            kind,
+            namespace,
+            name,
+            uid,
+            refused,
+            problems,
+        } in troubled
+        {
+            let subject = (kind, namespace, name);
+            if let Some(note) = refused {
+                events.push(self.event(&subject, &uid, "Refused", &note));
+            }
+            for note in problems {
+                events.push(self.event(&subject, &uid, "FailsClosed", &note));
+            }
+        }
+        for Finding {
+            kind,
+            namespace,
+            name,
+            reason,
+            note,
+        } in findings
+        {
+            let subject = (kind, namespace, name);
+            if let Some(uid) = uids.get(&subject) {
+                events.push(self.event(&subject, uid, reason, &note));
+            }
+        }
+        let names: BTreeSet<String> = events.iter().map(name_of).collect();
+        let news: Vec<Event> = {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.retain(|name| names.contains(name));
+            let news = events
+                .into_iter()
+                .filter(|event| !written.contains(&name_of(event)));
+            news.take(AT_ONCE).collect()
+        };
+        for event in news {
+            let namespace = event.metadata.namespace.clone().unwrap_or_default();
+            let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+            match answer(api.create(&PostParams::default(), &event)).await {
+                Ok(_) => {}
+                // It stands there already, or its namespace is being deleted.
+                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => {}
+                Err(error) => {
+                    warn!(%error, "cannot write an event");
+                    return;
+                }
+            }
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.insert(name_of(&event));
+        }
+    }
+
+    fn event(
+        &self,
+        (kind, namespace, name): &Subject,
+        uid: &str,
+        reason: &str,
+        note: &str,
+    ) -> Event {
+        let api_version = match *kind {
+            "NetworkPolicy" => "networking.k8s.io/v1",
+            "Pod" | "Node" | "Namespace" => "v1",
+            _ => margay_api::v1::API_VERSION,
+        };
+        // Events of objects without a namespace stand in this one (`kubectl describe` looks there).
+        let place = if namespace.is_empty() {
+            "default"
+        } else {
+            namespace
+        };
+        let digest = Sha256::digest(format!("{kind}\n{uid}\n{reason}\n{note}"));
+        let digest = digest
+            .iter()
+            .take(8)
+            .fold(String::new(), |text, octet| format!("{text}{octet:02x}"));
+        let mut note = note.to_owned();
+        if note.len() > NOTE {
+            let end = (0..=NOTE).rev().find(|end| note.is_char_boundary(*end));
+            note.truncate(end.unwrap_or_default());
+            note.push('…');
+        }
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{name}.{digest}")),
+                namespace: Some(place.to_owned()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(Timestamp::now())),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(self.identity.clone()),
+            action: Some("Read".to_owned()),
+            reason: Some(reason.to_owned()),
+            note: Some(note),
+            type_: Some("Warning".to_owned()),
+            regarding: Some(ObjectReference {
+                api_version: Some(api_version.to_owned()),
+                kind: Some((*kind).to_owned()),
+                namespace: (!namespace.is_empty()).then(|| namespace.clone()),
+                name: Some(name.clone()),
+                uid: (!uid.is_empty()).then(|| uid.to_owned()),
+                ..ObjectReference::default()
+            }),
+            ..Event::default()
+        }
+    }
+}
+
+fn name_of(event: &Event) -> String {
+    let metadata = &event.metadata;
+    format!(
+        "{}/{}",
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default()
+    )
+}

@@ -1,0 +1,248 @@
+//! An API server to test against, and controllers on it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::ApiResource;
+use kube::{Api, Client, Config, Resource, ResourceExt};
+use margay_api::v1::crds;
+use margay_controller::controller::{self, Controller, Settings, Source};
+use serde_json::{Value, json};
+
+use crate::harness::Agent;
+
+/// An API server with our CRDs, and a namespace of the test's own in place of `margay-system`.
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    kubeconfig: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// `None`, said on standard error, if there is no API server.
+    pub(crate) async fn start(test: &str) -> Option<Self> {
+        let Some(kubeconfig) = std::env::var_os("MARGAY_TEST_KUBECONFIG") else {
+            eprintln!("skipped: {test}: MARGAY_TEST_KUBECONFIG names no kubeconfig");
+            return None;
+        };
+        let kubeconfig = PathBuf::from(kubeconfig);
+        let file = Kubeconfig::read_from(&kubeconfig).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(file, &options).await;
+        let client = Client::try_from(config.unwrap()).unwrap();
+        let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for definition in crds::all() {
+            let parameters = PatchParams::apply("test").force();
+            let name = definition.name_any();
+            definitions
+                .patch(&name, &parameters, &Patch::Apply(&definition))
+                .await
+                .unwrap();
+            until(async || {
+                let definition = definitions.get(&name).await.unwrap();
+                let conditions = definition.status.and_then(|status| status.conditions);
+                conditions
+                    .into_iter()
+                    .flatten()
+                    .any(|condition| condition.type_ == "Established" && condition.status == "True")
+            })
+            .await;
+        }
+        let namespace = format!("t-{}-{}", test.replace('_', "-"), std::process::id());
+        let cluster = Self {
+            client,
+            namespace,
+            kubeconfig,
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let name = cluster.namespace.clone();
+        cluster.namespace(&name).await;
+        cluster
+            .apply::<ServiceAccount>(
+                json!({"metadata": {"name": "margay-felix", "namespace": name}}),
+            )
+            .await;
+        Some(cluster)
+    }
+
+    /// A namespace, labelled with its name as `team`, with the account that a controller manager would make.
+    pub(crate) async fn namespace(&self, name: &str) {
+        self.apply::<Namespace>(json!({"metadata": {"name": name, "labels": {"team": name}}}))
+            .await;
+        self.apply::<ServiceAccount>(json!({"metadata": {"name": "default", "namespace": name}}))
+            .await;
+    }
+
+    /// A controller named `identity`.
+    pub(crate) async fn controller(&self, identity: &str) -> Controller {
+        self.controller_at(identity, "127.0.0.1", 0).await
+    }
+
+    /// A controller that listens there.
+    pub(crate) async fn controller_at(&self, identity: &str, ip: &str, port: u16) -> Controller {
+        let path = |name: &str| self.folder.path().join(format!("{identity}-{name}"));
+        let settings = Settings {
+            source: Source::Kubernetes(controller::Cluster {
+                kubeconfig: Some(self.kubeconfig.clone()),
+                namespace: self.namespace.clone(),
+                identity: identity.to_owned(),
+                agents: "margay-felix".to_owned(),
+            }),
+            state: path("state"),
+            listen: SocketAddr::new(ip.parse().unwrap(), port),
+            socket: path("socket"),
+            health: None,
+            heartbeat: Duration::from_secs(10),
+        };
+        within(Controller::start(settings)).await.unwrap()
+    }
+
+    /// Applies an object, with its status.
+    pub(crate) async fn apply<K: Resource<DynamicType = ()>>(&self, mut object: Value) {
+        object["apiVersion"] = json!(K::api_version(&()));
+        object["kind"] = json!(K::kind(&()));
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let api = self.api::<K>(object["metadata"]["namespace"].as_str());
+        let parameters = PatchParams::apply("test").force();
+        api.patch(&name, &parameters, &Patch::Apply(&object))
+            .await
+            .unwrap();
+        if object.get("status").is_some() {
+            api.patch_status(&name, &parameters, &Patch::Apply(&object))
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Deletes an object at once.
+    pub(crate) async fn delete<K: Resource<DynamicType = ()>>(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+    ) {
+        let parameters = DeleteParams::default().grace_period(0);
+        self.api::<K>(namespace)
+            .delete(name, &parameters)
+            .await
+            .unwrap();
+    }
+
+    /// All objects of a kind.
+    pub(crate) async fn list<K: Resource<DynamicType = ()>>(
+        &self,
+        namespace: Option<&str>,
+    ) -> Vec<DynamicObject> {
+        let list = self.api::<K>(namespace).list(&ListParams::default()).await;
+        list.unwrap().items
+    }
+
+    fn api<K: Resource<DynamicType = ()>>(&self, namespace: Option<&str>) -> Api<DynamicObject> {
+        let kind = ApiResource::erase::<K>(&());
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &kind),
+            None => Api::all_with(self.client.clone(), &kind),
+        }
+    }
+
+    /// A node with one address, and a pod of felix on it.
+    pub(crate) async fn node(&self, name: &str, address: &str) {
+        self.apply::<Node>(json!({
+            "metadata": {"name": name},
+            "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+        }))
+        .await;
+        self.apply::<Pod>(json!({
+            "metadata": {"name": format!("felix-{name}"), "namespace": self.namespace},
+            "spec": {
+                "serviceAccountName": "margay-felix", "nodeName": name, "hostNetwork": true,
+                "containers": [{"name": "felix", "image": "felix"}],
+            },
+        }))
+        .await;
+    }
+
+    /// The pod of a controller's replica.
+    pub(crate) async fn replica(&self, name: &str, ip: &str) {
+        let labels = json!({
+            "app.kubernetes.io/name": "margay", "app.kubernetes.io/component": "controller",
+        });
+        self.apply::<Pod>(json!({
+            "metadata": {"name": name, "namespace": self.namespace, "labels": labels},
+            "spec": {"hostNetwork": true, "containers": [{"name": "c", "image": "i"}]},
+            "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]},
+        }))
+        .await;
+    }
+
+    /// The token that felix on a node would have.
+    pub(crate) async fn token(&self, node: &str, audience: &str) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                audiences: vec![audience.to_owned()],
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Pod".to_owned()),
+                    name: Some(format!("felix-{node}")),
+                    uid: None,
+                }),
+                expiration_seconds: None,
+            },
+            ..TokenRequest::default()
+        };
+        let answer = accounts
+            .create_token_request("margay-felix", &PostParams::default(), &request)
+            .await;
+        answer.unwrap().status.unwrap().token
+    }
+
+    /// An agent of a node, connected to a controller.
+    pub(crate) async fn agent(&self, controller: &Controller, node: &str) -> Agent {
+        let token = self.token(node, "margay").await;
+        self.agent_with(controller, node, &token).await
+    }
+
+    /// The same with another token.
+    pub(crate) async fn agent_with(
+        &self,
+        controller: &Controller,
+        node: &str,
+        token: &str,
+    ) -> Agent {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let map = maps.get("margay-ca").await.unwrap();
+        let certificates = &map.data.unwrap()["ca.pem"];
+        fs::write(self.folder.path().join("ca.pem"), certificates).unwrap();
+        Agent::open(controller.address(), self.folder.path(), node, token, None).await
+    }
+
+    /// A name that no other test uses, for objects that are in no namespace.
+    pub(crate) fn unique(&self, name: &str) -> String {
+        format!("{}-{name}", self.namespace)
+    }
+}
+
+/// Asks until the answer is yes.
+pub(crate) async fn until(mut condition: impl AsyncFnMut() -> bool) {
+    within(async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+/// Waits, but not for ever: far longer than anything here takes.
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_mins(2), work)
+        .await
+        .expect("nothing here takes that long")
+}

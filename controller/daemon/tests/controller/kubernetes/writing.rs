@@ -1,0 +1,240 @@
+//! What the controller does at the API server.
+
+use hyper::Method;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use margay_api::v1::{IpBlock, IpPool, NodeStatus};
+use margay_policy::model::{NodeName, PodId};
+use margay_sync::message::{BlockClaimed, ClaimBlock, Family, PodReport, Report};
+use margay_sync::replica::Replica;
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, until};
+use crate::harness::{json, refusal};
+
+#[tokio::test]
+async fn an_agent_is_known_by_a_token_of_its_pod() {
+    let Some(cluster) = Cluster::start("an_agent_is_known").await else {
+        return;
+    };
+    let (node, other) = (cluster.unique("n1"), cluster.unique("n2"));
+    cluster.node(&node, "192.0.2.1").await;
+    cluster.node(&other, "192.0.2.2").await;
+    let controller = cluster.controller("c1").await;
+    let own = cluster.token(&node, "margay").await;
+    let others = cluster.token(&other, "margay").await;
+    let elsewhere = cluster.token(&node, "elsewhere").await;
+    for (token, status, words) in [
+        (others.as_str(), 403, "may not speak for"),
+        (elsewhere.as_str(), 401, "does not accept"),
+        ("nonsense", 401, "does not accept"),
+    ] {
+        let mut agent = cluster.agent_with(&controller, &node, token).await;
+        let refused = agent.request(Method::GET, "watch", Vec::new()).await;
+        let (code, reason) = refusal(refused).await;
+        assert_eq!(code, status, "{reason}");
+        assert!(reason.contains(words), "{reason}");
+    }
+    let mut agent = cluster.agent_with(&controller, &node, &own).await;
+    let mut stream = agent.watch(Replica::default()).await;
+    let network = stream.in_sync().await.network.clone().unwrap();
+    assert_eq!(network.node, NodeName(node));
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_block_is_an_object_and_goes_with_its_node() {
+    let Some(cluster) = Cluster::start("a_block_is_an_object").await else {
+        return;
+    };
+    let (node, pool) = (cluster.unique("n1"), cluster.unique("pool"));
+    cluster.node(&node, "192.0.2.1").await;
+    // A label of this test alone: other tests' nodes use other pools.
+    cluster
+        .apply::<Node>(json!({
+            "metadata": {"name": node, "labels": {"test": pool}},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+        }))
+        .await;
+    cluster
+        .apply::<IpPool>(json!({
+            "metadata": {"name": pool},
+            "spec": {"cidr": "10.77.0.0/24", "nodeSelector": {"matchLabels": {"test": pool}}},
+        }))
+        .await;
+    let controller = cluster.controller("c1").await;
+    let mut agent = cluster.agent(&controller, &node).await;
+    let claim = ClaimBlock { family: Family::V4 };
+    let claimed: BlockClaimed = json(agent.send(Method::POST, "blocks", &claim).await).await;
+    let objects = cluster.list::<IpBlock>(None).await;
+    let mine: Vec<&Value> = objects
+        .iter()
+        .map(|object| &object.data["spec"])
+        .filter(|spec| spec["node"] == json!(node))
+        .collect();
+    assert_eq!(mine, [&json!({"cidr": claimed.block, "node": node})]);
+    let mut stream = agent.watch(Replica::default()).await;
+    stream
+        .until(|state| {
+            let network = state.network.as_ref();
+            network.is_some_and(|network| network.blocks.contains(&claimed.block))
+        })
+        .await;
+
+    cluster.delete::<Node>(None, &node).await;
+    until(async || {
+        let objects = cluster.list::<IpBlock>(None).await;
+        objects
+            .iter()
+            .all(|object| object.data["spec"]["node"] != json!(node))
+    })
+    .await;
+    cluster.delete::<IpPool>(None, &pool).await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn what_one_replica_hears_all_know_and_one_writes() {
+    let Some(cluster) = Cluster::start("what_one_replica_hears").await else {
+        return;
+    };
+    let (node, other) = (cluster.unique("n1"), cluster.unique("n2"));
+    cluster.node(&node, "192.0.2.1").await;
+    cluster.node(&other, "192.0.2.2").await;
+    cluster
+        .apply::<Node>(json!({
+            "metadata": {"name": node},
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}],
+                "conditions": [{"type": "NetworkUnavailable", "status": "True"}],
+            },
+        }))
+        .await;
+    let namespace = cluster.namespace.clone();
+    for (name, on) in [("server", &node), ("client", &other)] {
+        cluster
+            .apply::<Pod>(json!({
+                "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+                "spec": {"nodeName": on, "containers": [{"name": "c", "image": "i"}]},
+            }))
+            .await;
+    }
+    cluster
+        .apply::<NetworkPolicy>(json!({
+            "metadata": {"name": "to-server", "namespace": namespace},
+            "spec": {
+                "podSelector": {"matchLabels": {"app": "client"}},
+                "policyTypes": ["Egress"],
+                "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "server"}}}]}],
+            },
+        }))
+        .await;
+    // Replicas on one machine listen on two ports; so that they find each other, the second is told of by its pod
+    // and listens where the first looks for it.
+    let first = cluster.controller("c1").await;
+    let second = cluster
+        .controller_at("c2", "127.0.0.2", first.address().port())
+        .await;
+    cluster.replica("c2", "127.0.0.2").await;
+
+    let mut agent = cluster.agent(&first, &node).await;
+    let _stream = agent.watch(Replica::default()).await;
+    let pod = PodReport {
+        uid: String::new(),
+        addresses: ["10.9.9.9".parse().unwrap()].into(),
+    };
+    let report = Report {
+        pods: [(PodId::new(&namespace, "server"), pod)].into(),
+        ..Report::default()
+    };
+    agent.send(Method::PUT, "report", &report).await;
+
+    let mut far = cluster.agent(&second, &other).await;
+    let mut stream = far.watch(Replica::default()).await;
+    stream
+        .until(|state| {
+            let sets = state.policy.address_sets.values();
+            sets.flatten()
+                .any(|member| member.to_string() == "10.9.9.9")
+        })
+        .await;
+
+    until(async || {
+        let objects = cluster.list::<NodeStatus>(None).await;
+        objects.iter().any(|object| {
+            object.metadata.name.as_deref() == Some(&node)
+                && object.data["status"]["agent"] == json!("Connected")
+        })
+    })
+    .await;
+    until(async || {
+        let nodes = cluster.list::<Node>(None).await;
+        let node = nodes
+            .iter()
+            .find(|object| object.metadata.name.as_deref() == Some(&node));
+        let conditions = node.unwrap().data["status"]["conditions"].clone();
+        conditions
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|condition| {
+                condition["type"] == json!("NetworkUnavailable")
+                    && condition["status"] == json!("False")
+            })
+    })
+    .await;
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn owners_of_objects_are_told_in_events() {
+    let Some(cluster) = Cluster::start("owners_are_told").await else {
+        return;
+    };
+    let namespace = cluster.namespace.clone();
+    cluster
+        .apply::<NetworkPolicy>(json!({
+            "metadata": {"name": "lonely", "namespace": namespace},
+            "spec": {
+                "podSelector": {"matchLabels": {"app": "nobody"}},
+                "egress": [{"ports": [{"port": "nowhere"}]}],
+                "policyTypes": ["Egress"],
+            },
+        }))
+        .await;
+    let controller = cluster.controller("c1").await;
+    until(async || {
+        let events = cluster.list::<Event>(Some(&namespace)).await;
+        let reasons: Vec<&Value> = events
+            .iter()
+            .filter(|event| event.data["regarding"]["name"] == json!("lonely"))
+            .map(|event| &event.data["reason"])
+            .collect();
+        reasons.contains(&&json!("SelectsNothing")) && reasons.contains(&&json!("UnknownPort"))
+    })
+    .await;
+    controller.stop().await;
+    // The next to lead does not say it again.
+    let again = cluster.controller("c2").await;
+    let count = cluster.list::<Event>(Some(&namespace)).await.len();
+    cluster
+        .apply::<NetworkPolicy>(json!({
+            "metadata": {"name": "later", "namespace": namespace},
+            "spec": {"podSelector": {"matchLabels": {"app": "nobody"}}},
+        }))
+        .await;
+    until(async || {
+        let events = cluster.list::<Event>(Some(&namespace)).await;
+        events
+            .iter()
+            .any(|event| event.data["regarding"]["name"] == json!("later"))
+    })
+    .await;
+    assert_eq!(
+        cluster.list::<Event>(Some(&namespace)).await.len(),
+        count + 1
+    );
+    again.stop().await;
+}

@@ -18,7 +18,7 @@ def main(cluster, image, short, parts, lanes):
         started = time.monotonic()
         cluster.up([image])
         rows.append(("ok", "cluster", f"{len(cluster.nodes)} nodes registered after {time.monotonic() - started:.0f} s"))
-        after = [scenarios.nobody_asks_for_more]
+        after = [scenarios.nobody_asks_for_more, scenarios.leaves_nothing]
         for scenario in [each for each in scenarios.ALL if each not in after]:
             good &= prove(cluster, scenario, rows)
             if scenario is scenarios.installs and not good:

@@ -21,7 +21,9 @@ VERSION = "v1.35.4"  # as in go.mod
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.59"  # what the suite of this version asks for
 PAUSE = "registry.k8s.io/pause:3.10"
 PROBE = "docker.io/library/probe:lab"
-APPLETS = ["sh", "cat", "echo", "env", "head", "hostname", "ls", "mkdir", "nc", "ping", "sleep", "test", "timeout", "true", "wget"]
+APPLETS = ["sh", "cat", "echo", "env", "grep", "head", "hostname", "ls", "mkdir", "ping", "seq", "sleep", "sort", "test", "timeout", "tr", "true", "uniq", "wget"]
+# What specs call that busybox has not, or not with these options: from this machine, with their libraries.
+BORROWED = {"curl": "curl", "nc": "nc.openbsd"}
 
 CONTROL_PLANE = {
     "etcd": "go.etcd.io/etcd/server/v3",
@@ -43,6 +45,8 @@ NEEDS = {
     "buildah": "buildah",
     "nft": "nftables",
     "busybox": "busybox-static",
+    "curl": "curl",
+    "nc.openbsd": "netcat-openbsd",
     "ip": "iproute2",
     "conntrack": "conntrack",
     "openssl": "openssl",
@@ -96,11 +100,19 @@ def test_images():
     kubernetes({"agnhost": NODES["agnhost"]})
     busybox = pathlib.Path(shutil.which("busybox", path="/bin:/usr/bin:/usr/sbin"))
     files = {"agnhost": BIN / "agnhost", "bin/busybox": busybox}
+    for name, program in BORROWED.items():
+        files |= borrowed(f"bin/{name}", pathlib.Path(shutil.which(program)).resolve())
     applets = {f"bin/{name}": "busybox" for name in APPLETS}
     return [
         image("agnhost", HERE / "images/agnhost.Containerfile", files, AGNHOST, applets),
         image("pause", HERE / "images/pause.Containerfile", {"agnhost": BIN / "agnhost"}, PAUSE),
     ]
+
+
+def borrowed(place, program):
+    """A dynamic program of this machine and the libraries that it loads, by their places in an image."""
+    loads = [word for line in quiet(["ldd", str(program)]).splitlines() for word in line.split() if word.startswith("/")]
+    return {place: program} | {load.lstrip("/"): pathlib.Path(load).resolve() for load in loads}
 
 
 def product():
@@ -127,7 +139,7 @@ def image(name, containerfile, files, tag, links=None):
     shutil.rmtree(context, ignore_errors=True)
     context.mkdir()
     for target, source in files.items():
-        (context / target).parent.mkdir(exist_ok=True)
+        (context / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, context / target)
     for link, target in (links or {}).items():
         (context / link).symlink_to(target)

@@ -10,6 +10,7 @@ import programs
 NAMESPACE = "margay-e2e"
 SYSTEM = "margay-system"
 PORT = 8080
+IMAGE = "margay.io/margay:v0.1.0"
 
 
 def installs(cluster):
@@ -98,6 +99,28 @@ def controllers_away(cluster):
     cluster.wait("both controllers are ready", 60, lambda: system_ready(cluster))
 
 
+def leaves_nothing(cluster):
+    """`kubectl delete -f` and `margayctl node cleanup` leave a node as it was before; the answer names what was removed."""
+    node = cluster.nodes[0]
+    margayctl = cluster.state / "margayctl"
+    copy = ["ctr", "-n", "k8s.io", "image", "mount", IMAGE, "/mnt"]
+    cluster.exec(node, *copy)
+    cluster.exec(node, "cp", "/mnt/margayctl", margayctl)
+    cluster.exec(node, "ctr", "-n", "k8s.io", "image", "unmount", "/mnt")
+    while_felix_runs = cluster.exec(node, "sh", "-c", f"{margayctl} node cleanup 2>&1; true")
+    assert "felix runs on this machine" in while_felix_runs, while_felix_runs
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--timeout=120s")
+    cluster.kubectl("delete", "-f", str(programs.REPO / "manifests/margay.yaml"), "--timeout=120s")
+    assert not cluster.kubectl("get", "crds", "-o", "name").strip(), "definitions are left"
+    assert "margay" in cluster.exec(node, "nft", "list", "tables"), "the rules went with felix: nothing held meanwhile"
+    told = cluster.exec(node, margayctl, "node", "cleanup")
+    left = cluster.exec(node, "sh", "-c", "nft list tables; ip link; ip route show table all; ip -6 route show table all; ls -R /opt/cni /etc/cni /var/lib/margay /run/margay 2>/dev/null; true")
+    ours = [line for line in left.splitlines() if "mgy" in line or "margay" in line or "proto 180" in line]
+    assert not ours, f"left after `{told}`: {ours}"
+    again = cluster.exec(node, margayctl, "node", "cleanup")
+    assert "nothing of Margay's" in again, again
+
+
 def nobody_asks_for_more(cluster):
     """In the API server's audit log: felix never; the controller nothing that is refused, and everything it has a right to."""
     used, refused = set(), set()
@@ -127,7 +150,7 @@ def granted(cluster):
     return found
 
 
-ALL = [installs, everyone_reaches_everyone, policy_holds, felix_dies, controllers_away, nobody_asks_for_more]
+ALL = [installs, everyone_reaches_everyone, policy_holds, felix_dies, controllers_away, nobody_asks_for_more, leaves_nothing]
 
 
 # --- what they are made of ---

@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "margay-dataplane",
             "margay-ipam",
             "margay-netlink",
+            "margay-nftnl",
             "margay-policy",
             "margay-sync",
         ],

@@ -12,6 +12,7 @@ mod completion;
 mod doctor;
 mod drift;
 mod ipam;
+mod node;
 mod nodes;
 mod output;
 mod page;
@@ -82,6 +83,9 @@ enum Command {
     Policy(policy::Command),
     /// Looks for what keeps a node from working: kernel, forwarding, port 179, MTU, other firewalls
     Doctor(doctor::Doctor),
+    /// This machine as a node
+    #[command(subcommand)]
+    Node(node::Command),
     /// Prints a completion script for a shell
     Completion(completion::Completion),
     /// Prints one page of a daemon's socket
@@ -119,6 +123,7 @@ async fn run(
         Command::Ipam(command) => ipam::run(command, &places().await?).await,
         Command::Policy(command) => policy::run(command, places).await,
         Command::Doctor(doctor) => doctor::run(&doctor, Places::here(run.as_deref())).await,
+        Command::Node(command) => node::run(&command, run.as_deref()),
         Command::Completion(completion) => Ok(completion::run(&completion)),
         Command::Page(page) => page::run(&page).await,
     }

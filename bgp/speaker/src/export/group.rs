@@ -106,66 +106,85 @@ impl Group {
         pack: &mut Pack,
         note: &mut dyn FnMut(Transition),
     ) {
-        let several = self
-            .exporter
-            .lane(slot.family())
-            .map_or(0, |lane| lane.paths);
-        let wanted: Vec<Item> = if several == 0 {
-            let best = rib.best(slot);
-            best.and_then(|path| self.item(rib, slot, path, 0))
-                .into_iter()
-                .collect()
-        } else {
-            rib.paths(slot)
-                .iter()
-                .filter_map(|path| self.item(rib, slot, path, path.local.into()))
-                .take(several.into())
-                .collect()
-        };
-        let prefix = rib.prefix(slot);
-        let mut known: Vec<(u32, Told)> = if several == 0 {
-            vec![(0, self.told(slot))]
-        } else {
-            self.several
-                .range((slot, 0)..=(slot, u32::MAX))
-                .map(|((_, id), told)| (*id, *told))
-                .collect()
-        };
-        for item in wanted {
-            let after = Told::by(item.path.source);
-            let before = match known.iter().position(|(id, _)| *id == item.id) {
-                Some(at) => known.swap_remove(at).1,
-                None => TOLD_NONE,
-            };
-            if before != TOLD_NONE && before != after {
-                // It was told another's path and is not told its own.
-                pack.withdraw(Audience::Only(after), prefix, item.id);
+        let lane = self.exporter.lane(slot.family());
+        match lane.map_or(0, |lane| usize::from(lane.paths)) {
+            0 => {
+                let best = rib.best(slot);
+                let item = best.and_then(|path| self.item(rib, slot, path, 0));
+                let before = self.told(slot);
+                self.step(rib, slot, 0, before, item, pack, note);
             }
-            let id = item.id;
-            self.set(slot, id, before, after);
-            pack.announce(item);
-            note(Transition {
-                slot,
-                prefix,
-                id,
-                before,
-                after,
-            });
+            several => self.look_at_several(rib, slot, several, pack, note),
+        }
+    }
+
+    /// The first paths that may be told, and what was told of others before.
+    fn look_at_several(
+        &mut self,
+        rib: &LocRib,
+        slot: Slot,
+        several: usize,
+        pack: &mut Pack,
+        note: &mut dyn FnMut(Transition),
+    ) {
+        let paths = rib.paths(slot).iter();
+        let wanted: Vec<Item> = paths
+            .filter_map(|path| self.item(rib, slot, path, path.local.into()))
+            .take(several)
+            .collect();
+        let mut known: BTreeMap<u32, Told> = self
+            .several
+            .range((slot, 0)..=(slot, u32::MAX))
+            .map(|((_, id), told)| (*id, *told))
+            .collect();
+        for item in wanted {
+            let before = known.remove(&item.id).unwrap_or_default();
+            self.step(rib, slot, item.id, before, Some(item), pack, note);
         }
         for (id, before) in known {
-            if before == TOLD_NONE {
-                continue;
-            }
-            self.set(slot, id, before, TOLD_NONE);
-            pack.withdraw(Audience::Except(before), prefix, id);
-            note(Transition {
-                slot,
-                prefix,
-                id,
-                before,
-                after: TOLD_NONE,
-            });
+            self.step(rib, slot, id, before, None, pack, note);
         }
+    }
+
+    /// What the group is told under one identifier becomes `item`, or nothing.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the table, the place in it, and the two that are told"
+    )]
+    fn step(
+        &mut self,
+        rib: &LocRib,
+        slot: Slot,
+        id: u32,
+        before: Told,
+        item: Option<Item>,
+        pack: &mut Pack,
+        note: &mut dyn FnMut(Transition),
+    ) {
+        let told = item.as_ref().map(|item| Told::by(item.path.source));
+        let after = told.unwrap_or_default();
+        if before == TOLD_NONE && after == TOLD_NONE {
+            return;
+        }
+        let prefix = rib.prefix(slot);
+        match item {
+            Some(item) => {
+                if before != TOLD_NONE && before != after {
+                    // It was told another's path and is not told its own.
+                    pack.withdraw(Audience::Only(after), prefix, id);
+                }
+                pack.announce(item);
+            }
+            None => pack.withdraw(Audience::Except(before), prefix, id),
+        }
+        self.set(slot, id, before, after);
+        note(Transition {
+            slot,
+            prefix,
+            id,
+            before,
+            after,
+        });
     }
 
     fn item(&self, rib: &LocRib, slot: Slot, path: &PathRecord, id: u32) -> Option<Item> {

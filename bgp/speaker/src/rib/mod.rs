@@ -127,6 +127,13 @@ impl LocRib {
         }
     }
 
+    fn cell_mut(&mut self, slot: Slot) -> &mut Paths {
+        match slot.family() {
+            Family::Ipv4 => self.four.paths_mut(slot.at()),
+            Family::Ipv6 => self.six.paths_mut(slot.at()),
+        }
+    }
+
     /// How many places a family's destinations take.
     pub(crate) fn places(&self, family: Family) -> u32 {
         match family {
@@ -156,6 +163,26 @@ impl LocRib {
             IpNet::V6(net) => Slot::of(Family::Ipv6, self.six.find_or_add(Key6::new(*net))),
         };
         self.store.hold(attrs);
+        let alone = PathRecord {
+            attrs,
+            id,
+            source,
+            local: 1,
+            freshness: Freshness::Fresh,
+        };
+        match self.cell_mut(slot).put_alone(alone) {
+            Ok(None) => {
+                self.note(slot, Change::BEST);
+                return true;
+            }
+            Ok(Some(known)) => {
+                let best = known.differs(&alone);
+                self.note(slot, if best { Change::BEST } else { Change::ANY });
+                self.store.release(known.attrs);
+                return false;
+            }
+            Err(()) => {}
+        }
         let mut replaced = None;
         self.change(slot, |paths| {
             let known = paths
@@ -192,6 +219,15 @@ impl LocRib {
 
     fn remove_at(&mut self, slot: Slot, source: SourceId, id: u32) -> bool {
         let is = |path: &PathRecord| (path.source, path.id) == (source, id);
+        if let Paths::One(path) = self.cell(slot)
+            && is(path)
+        {
+            let attrs = path.attrs;
+            *self.cell_mut(slot) = Paths::None;
+            self.note(slot, Change::BEST);
+            self.store.release(attrs);
+            return true;
+        }
         if !self.paths(slot).iter().any(is) {
             return false;
         }
@@ -217,6 +253,17 @@ impl LocRib {
         for family in Family::ALL {
             for at in 0..self.places(family) {
                 let slot = Slot::of(family, at);
+                if !self.paths(slot).iter().any(|path| path.source == source) {
+                    continue;
+                }
+                if let Paths::One(path) = self.cell(slot)
+                    && of(family, path, &self.store.get(path.attrs).rank) == Sweep::Remove
+                {
+                    let id = path.id;
+                    self.remove_at(slot, source, id);
+                    removed[family as usize] += 1;
+                    continue;
+                }
                 let due = |path: &&PathRecord| {
                     let rank = &self.store.get(path.attrs).rank;
                     path.source == source && of(family, path, rank) != Sweep::Keep

@@ -68,6 +68,22 @@ impl Paths {
         }
     }
 
+    /// Puts a path in where that takes no decision: there is none yet, or only one of the same source and identifier.
+    /// Says what it replaced; `Err` if it takes one.
+    pub(super) fn put_alone(&mut self, mut path: PathRecord) -> Result<Option<PathRecord>, ()> {
+        match self {
+            Self::None => {
+                *self = Self::One(path);
+                Ok(None)
+            }
+            Self::One(known) if (known.source, known.id) == (path.source, path.id) => {
+                path.local = known.local;
+                Ok(Some(std::mem::replace(known, path)))
+            }
+            Self::One(_) | Self::Many(_) => Err(()),
+        }
+    }
+
     /// Has `change` change the row of paths, and `select` bring it in order; says whether the best is another.
     pub(super) fn change(
         &mut self,

@@ -261,7 +261,14 @@ impl Session {
 
     /// Takes settings that need no new session: port, who dials, what to export.
     pub fn set_settings(&mut self, settings: PeerSettings, now: Instant) {
+        let limits_changed = settings.prefix_limits != self.settings.prefix_limits;
         self.settings = settings;
+        if limits_changed
+            && self.dialler == Dialler::Idle
+            && matches!(self.down, Down::PrefixLimit { .. })
+        {
+            self.restart = Some(now);
+        }
         if let Dialler::Active { .. } = self.dialler {
             self.wait_for_retry(Duration::ZERO, now);
         }
@@ -394,6 +401,15 @@ impl Session {
             }
         }
         self.note_state(now);
+    }
+
+    /// The established connection has something to say: what [`Event::UpdateMsg`] does there, without the detour.
+    pub fn heard(&mut self, id: ConnectionId, now: Instant) {
+        if let Some(connection) = self.connection(id)
+            && connection.state == State::Established
+        {
+            connection.restart_hold(now);
+        }
     }
 
     /// Sends an UPDATE or ROUTE-REFRESH over the established connection.

@@ -7,7 +7,7 @@ use super::{Action, ConnectionId, Speaker, Stream};
 use crate::session;
 use crate::settings::{Dial, PeerSettings};
 use crate::types::PeerName;
-use crate::wire::{MessageType, Notification, Open, take_frame_of};
+use crate::wire::{Frame, MessageType, Notification, Open, take_frame_of};
 
 impl Speaker {
     pub(super) fn accepted(
@@ -106,11 +106,21 @@ impl Speaker {
         now: Instant,
     ) -> &'a [u8] {
         while self.streams.contains_key(&connection) {
-            let peer = self.peers.get(name);
-            let max = peer.map_or(0, |peer| peer.session.max_message(connection));
-            match take_frame_of(&mut octets, max) {
+            let Some(peer) = self.peers.get(name) else {
+                break;
+            };
+            let established = peer.session.established();
+            let established = established.is_some_and(|(id, ..)| id == connection);
+            match take_frame_of(&mut octets, peer.session.max_message(connection)) {
                 Ok(None) => return octets,
-                Ok(Some(frame)) => self.message(connection, name, frame.kind, frame.body, now),
+                Ok(Some(frame)) if established && frame.kind == MessageType::Update => {
+                    if let Some(event) = self.update(connection, name, frame.body, now) {
+                        self.tell(connection, event, now);
+                    }
+                }
+                Ok(Some(frame)) => {
+                    self.message(connection, name, frame, established, now);
+                }
                 Err(error) => {
                     let event = session::Event::BgpHeaderErr(connection, error);
                     self.tell(connection, event, now);
@@ -124,11 +134,11 @@ impl Speaker {
         &mut self,
         connection: ConnectionId,
         name: &PeerName,
-        kind: MessageType,
-        body: &[u8],
+        frame: Frame<'_>,
+        established: bool,
         now: Instant,
     ) {
-        let established = self.established(connection, name);
+        let Frame { kind, body } = frame;
         let event = match kind {
             MessageType::Open => match Open::decode(body) {
                 Ok(open) => session::Event::BgpOpen(connection, open),
@@ -138,7 +148,7 @@ impl Speaker {
                 session::Event::NotifMsg(connection, Notification::decode(body))
             }
             MessageType::Keepalive => session::Event::KeepAliveMsg(connection),
-            MessageType::Update if established => self.update(connection, name, body),
+            // Those of an established session are taken in already.
             MessageType::Update => session::Event::UpdateMsg(connection),
             MessageType::RouteRefresh if established => {
                 self.route_refresh(connection, name, body, now)
@@ -146,12 +156,5 @@ impl Speaker {
             MessageType::RouteRefresh => session::Event::RouteRefreshMsg(connection),
         };
         self.tell(connection, event, now);
-    }
-
-    /// Whether the peer's established session runs over `connection`.
-    fn established(&self, connection: ConnectionId, name: &PeerName) -> bool {
-        let peer = self.peers.get(name);
-        let established = peer.and_then(|peer| peer.session.established());
-        established.is_some_and(|(id, ..)| id == connection)
     }
 }

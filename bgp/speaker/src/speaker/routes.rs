@@ -1,6 +1,7 @@
 //! UPDATEs on their way into the table.
 
 use std::cell::OnceCell;
+use std::time::Instant;
 
 use ipnet::IpNet;
 
@@ -23,21 +24,20 @@ struct Verdict {
 }
 
 impl Speaker {
-    /// Takes an UPDATE of an established peer into the table; says what it means for the session.
+    /// Takes an UPDATE of an established peer into the table; says what it means for the session, if that is more than
+    /// that it came.
     pub(super) fn update(
         &mut self,
         connection: ConnectionId,
         name: &PeerName,
         body: &[u8],
-    ) -> Event {
-        let Some(peer) = self.peers.get_mut(name) else {
-            return Event::UpdateMsg(connection);
-        };
+        now: Instant,
+    ) -> Option<Event> {
+        let peer = self.peers.get_mut(name)?;
         peer.counts.updates_in += 1;
-        let (Some(context), Some(source)) = (peer.context(), peer.source) else {
-            return Event::UpdateMsg(connection);
-        };
+        let (context, source) = (peer.context()?, peer.source?);
         let generation = peer.generation;
+        peer.session.heard(connection, now);
         let mut verdict = Verdict::default();
         let mut key = std::mem::take(&mut self.key);
         let skeleton = Skeleton::read(body, context, &mut key);
@@ -62,34 +62,24 @@ impl Speaker {
                 }
                 Err(error) => {
                     self.key = key;
-                    return Event::UpdateMsgErr(connection, error);
+                    return Some(Event::UpdateMsgErr(connection, error));
                 }
             }
         }
         self.key = key;
-        self.conclude(connection, name, verdict)
-    }
-
-    fn conclude(&mut self, connection: ConnectionId, name: &PeerName, verdict: Verdict) -> Event {
-        if let Some(peer) = self.peers.get_mut(name)
-            && let Some(refusal) = verdict.refused
+        if let Some(refusal) = verdict.refused
+            && let Some(peer) = self.peers.get_mut(name)
         {
             peer.refusals.add(refusal);
         }
-        match verdict.broken {
-            Some((
+        let (family, limit) = verdict.broken?;
+        match limit.action {
+            LimitAction::TearDown { restart } => Some(Event::PrefixLimit {
                 family,
-                PrefixLimit {
-                    max,
-                    action: LimitAction::TearDown { restart },
-                    ..
-                },
-            )) => Event::PrefixLimit {
-                family,
-                max,
+                max: limit.max,
                 restart,
-            },
-            Some(_) | None => Event::UpdateMsg(connection),
+            }),
+            LimitAction::Warn | LimitAction::Block => None,
         }
     }
 
@@ -260,6 +250,13 @@ impl Speaker {
         withdrawn: impl IntoIterator<Item = Nlri<'a>>,
     ) {
         let Self { peers, rib, .. } = self;
+        let mut withdrawn = withdrawn
+            .into_iter()
+            .filter(|nlri| !nlri.is_empty())
+            .peekable();
+        if withdrawn.peek().is_none() {
+            return;
+        }
         let Some(peer) = peers.get_mut(name) else {
             return;
         };

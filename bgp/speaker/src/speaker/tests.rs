@@ -9,6 +9,7 @@ use crate::types::{Asn, BgpId, Family};
 use crate::wire::MessageType;
 
 mod limits;
+mod model;
 mod net;
 mod opening;
 mod originating;
@@ -16,6 +17,7 @@ mod paths;
 mod policy;
 mod reflection;
 mod restarting;
+mod scale;
 
 use net::Net;
 

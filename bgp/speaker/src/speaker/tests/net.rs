@@ -6,6 +6,8 @@ use super::*;
 pub(super) struct Net {
     now: Instant,
     nodes: Vec<Node>,
+    /// When which speaker wants to be called.
+    due: BTreeSet<(Instant, usize)>,
     /// What will be delivered, in order.
     queue: BTreeMap<(Instant, u64), (usize, Delivery)>,
     sequence: u64,
@@ -24,6 +26,8 @@ struct Node {
     /// When the speaker wants to be called.
     due: Option<Instant>,
     routes: BTreeMap<IpNet, BTreeSet<IpAddr>>,
+    /// Who told the best path.
+    best: BTreeMap<IpNet, Option<PeerName>>,
     resets: usize,
     /// UPDATEs sent.
     updates: usize,
@@ -63,6 +67,7 @@ impl Net {
         Self {
             now: epoch(),
             nodes: Vec::new(),
+            due: BTreeSet::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             ends: BTreeMap::new(),
@@ -135,14 +140,30 @@ impl Net {
             speaker: Speaker::new(settings.clone(), self.random.next(), self.now),
             settings,
             routes: BTreeMap::new(),
-            due: Some(self.now),
+            best: BTreeMap::new(),
+            due: None,
             resets: 0,
             updates: 0,
             complaints: Vec::new(),
             changes: 0,
             reasons: Vec::new(),
         });
+        self.act(node);
         node
+    }
+
+    /// Makes each of the first `count` nodes a peer of each, all at once.
+    pub(super) fn mesh_all(&mut self, count: usize) {
+        for node in 0..count {
+            let others = (0..count).filter(|other| *other != node);
+            let peers: Vec<_> = others
+                .map(|other| {
+                    let peer = PeerSettings::new(self.address_of(other), Asn(64512));
+                    (PeerName::from(format!("n{other}")), peer)
+                })
+                .collect();
+            self.change(node, |settings| settings.peers.extend(peers));
+        }
     }
 
     /// Makes two nodes peers, with a hold time of 9 s.
@@ -198,7 +219,7 @@ impl Net {
         self.start(node);
     }
 
-    fn start(&mut self, node: usize) {
+    pub(super) fn start(&mut self, node: usize) {
         let settings = self.nodes[node].settings.clone();
         self.nodes[node].speaker = Speaker::new(settings, self.random.next(), self.now);
         self.act(node);
@@ -220,7 +241,9 @@ impl Net {
             ..self.nodes[node].settings.clone()
         };
         self.nodes[node].routes.clear();
+        self.nodes[node].best.clear();
         self.nodes[node].speaker = Speaker::new(settings, self.random.next(), self.now);
+        self.act(node);
     }
 
     pub(super) fn shut_down(&mut self, node: usize) {
@@ -263,23 +286,24 @@ impl Net {
                 assert!(due <= self.now);
                 self.deliver(node, delivery);
             }
-            for node in 0..self.nodes.len() {
-                let mut turns = 0;
-                while self.nodes[node].due.is_some_and(|due| due <= self.now) {
-                    turns += 1;
-                    assert!(turns < 10, "a timer that does not move");
-                    self.nodes[node].speaker.handle_timeout(self.now);
-                    self.act(node);
-                }
+            let mut turns = 0;
+            while let Some((due, node)) = self.due.first().copied()
+                && due <= self.now
+            {
+                turns += 1;
+                assert!(turns < 10 * self.nodes.len(), "a timer that does not move");
+                self.nodes[node].speaker.handle_timeout(self.now);
+                self.act(node);
             }
         }
         self.now = end;
     }
 
     fn next_time(&self) -> Option<Instant> {
-        let timers = self.nodes.iter().filter_map(|node| node.due);
-        let deliveries = self.queue.keys().next().map(|(at, _)| *at);
-        timers.chain(deliveries).min().map(|at| at.max(self.now))
+        let timer = self.due.first().map(|(due, _)| *due);
+        let delivery = self.queue.keys().next().map(|(at, _)| *at);
+        let next = timer.into_iter().chain(delivery).min();
+        next.map(|at| at.max(self.now))
     }
 
     fn pop_due(&mut self) -> Option<((Instant, u64), (usize, Delivery))> {
@@ -337,10 +361,14 @@ impl Net {
                 Action::Close { connection } => self.finish((node, connection), Failure::Closed),
                 Action::Route(change) => {
                     self.nodes[node].changes += 1;
-                    let routes = &mut self.nodes[node].routes;
+                    let Node { routes, best, .. } = &mut self.nodes[node];
+                    let before = best.insert(change.prefix, change.peer.clone());
                     assert_ne!(
-                        routes.get(&change.prefix).cloned().unwrap_or_default(),
-                        change.next_hops,
+                        (
+                            routes.get(&change.prefix).cloned().unwrap_or_default(),
+                            before.unwrap_or_default()
+                        ),
+                        (change.next_hops.clone(), change.peer),
                         "a change that changes nothing"
                     );
                     if change.next_hops.is_empty() {
@@ -359,7 +387,14 @@ impl Net {
                 Action::Stranger { .. } => {}
             }
         }
-        self.nodes[node].due = self.nodes[node].speaker.poll_timeout();
+        let due = self.nodes[node].speaker.poll_timeout();
+        let before = std::mem::replace(&mut self.nodes[node].due, due);
+        if before != due {
+            if let Some(before) = before {
+                self.due.remove(&(before, node));
+            }
+            self.due.extend(due.map(|due| (due, node)));
+        }
     }
 
     fn dial(&mut self, node: usize, connection: ConnectionId, to: IpAddr) {

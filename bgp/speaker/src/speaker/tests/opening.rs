@@ -33,7 +33,7 @@ fn a_session_that_is_shut_down_says_why_on_both_sides_and_stays_down() {
     let mut net = Net::mesh(2, 3);
     net.run_for(seconds(1));
     net.set(0, 1, |peer| {
-        peer.shut_down = Some("moved to rack 7".to_owned())
+        peer.shut_down = Some("moved to rack 7".to_owned());
     });
     net.run_for(seconds(60));
     let ours = &net.status(0)["n1"];

@@ -65,7 +65,7 @@ fn an_import_filter_rejects_and_changes_and_a_new_one_takes_effect_by_route_refr
     assert_eq!(next_hops(&net, 0, "198.51.100.0/24"), hops(&[]));
     assert!(net.status(0)["n1"].notes[0].contains("the import filter rejects it"));
     net.set(0, 1, |peer| {
-        peer.import_filter = Some(only("198.51.100.0/24"))
+        peer.import_filter = Some(only("198.51.100.0/24"));
     });
     net.run_for(seconds(1));
     assert_eq!(next_hops(&net, 0, "203.0.1.0/24"), hops(&[]));

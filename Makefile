@@ -69,7 +69,7 @@ bench-kube: root
 	tests/bench/kube/run.py
 
 kind:
-	tests/kind/run.sh
+	tests/kind/run.py
 
 # Installs what is missing where that is possible, else says what to install.
 packages:

@@ -336,6 +336,11 @@ class Cluster:
                 pass
         return found
 
+    def kill(self, node, program):
+        """kill -9 of a program on a node."""
+        for pid in self.pids(node, program):
+            kill(pid)
+
     def inside(self, node):
         """A command's prefix that runs it on a node (`cp` is the control plane)."""
         return ["nsenter", f"--target={(self.state / f'{node}.init').read_text()}", "--net", "--mount", "--pid", "--uts", "--"]
@@ -482,9 +487,9 @@ def make_cgroup(name):
 
 
 def remove_cgroup(name):
-    """Ends what is left in it and removes it, children first."""
+    """Ends what is left in it and removes it, children first. (Beside version 1, runc makes one in version 2 too.)"""
     deadline = time.monotonic() + 20
-    for hierarchy in hierarchies():
+    for hierarchy in [*hierarchies(), CGROUPS / "unified"]:
         top = hierarchy / name
         while top.exists():
             for folder in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True) + [top]:

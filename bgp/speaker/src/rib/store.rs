@@ -28,6 +28,8 @@ pub(crate) struct Stored {
     octets: Box<[u8]>,
     pub(crate) next_hop: NextHop,
     pub(crate) rank: Rank,
+    /// Of octets and next hop; known, so that others' octets need not be looked at.
+    hash: u64,
     holders: u32,
 }
 
@@ -105,7 +107,7 @@ impl AttrStore {
         let entries = &self.entries;
         let known = self.index.find(hash, |entry| {
             let stored = &entries[entry as usize];
-            stored.next_hop == next_hop && *stored.octets == *scratch
+            stored.hash == hash && stored.next_hop == next_hop && *stored.octets == *scratch
         });
         let entry = if let Some(known) = known {
             self.entries[known as usize].holders += 1;
@@ -115,6 +117,7 @@ impl AttrStore {
                 octets: scratch.as_slice().into(),
                 next_hop,
                 rank: Rank::of(attrs),
+                hash,
                 holders: 1,
             };
             let entry = if let Some(free) = self.free.pop() {
@@ -124,9 +127,9 @@ impl AttrStore {
                 self.entries.push(stored);
                 u32::try_from(self.entries.len() - 1).expect("memory ends before 2^32 entries")
             };
-            let (entries, seed) = (&self.entries, self.seed);
+            let entries = &self.entries;
             self.index
-                .insert(entry, |entry| entries[entry as usize].hash(seed));
+                .insert(entry, |entry| entries[entry as usize].hash);
             entry
         };
         self.scratch = scratch;
@@ -144,9 +147,9 @@ impl AttrStore {
         if stored.holders > 0 {
             return;
         }
-        let (entries, seed) = (&self.entries, self.seed);
+        let entries = &self.entries;
         self.index
-            .remove(id.0, |entry| entries[entry as usize].hash(seed));
+            .remove(id.0, |entry| entries[entry as usize].hash);
         self.entries[id.0 as usize].octets = Box::default();
         self.free.push(id.0);
     }
@@ -165,10 +168,6 @@ impl Stored {
     /// As a value.
     pub(crate) fn attrs(&self) -> PathAttrs {
         PathAttrs::from_stored(&self.octets)
-    }
-
-    fn hash(&self, seed: u64) -> u64 {
-        hash(seed, &self.octets, self.next_hop)
     }
 }
 

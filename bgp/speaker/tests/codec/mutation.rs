@@ -1,5 +1,6 @@
 //! Right messages with octets changed, dropped, doubled or cut: any octets give a value or an error.
 
+use margay_bgp::Family;
 use margay_bgp::wire::{
     AsWidth, Context, MessageType, Notification, Open, PeerKind, RouteRefresh, Update, take_frame,
 };
@@ -65,8 +66,18 @@ fn decode_all(mut octets: &[u8]) {
             }
             MessageType::Update => {
                 for as_width in [AsWidth::Two, AsWidth::Four] {
-                    for peer in [PeerKind::Ibgp, PeerKind::Ebgp] {
-                        let context = Context::new(as_width, peer);
+                    for (peer, agreed) in [
+                        (PeerKind::Ibgp, false),
+                        (PeerKind::Ebgp, false),
+                        (PeerKind::Ibgp, true),
+                    ] {
+                        // Path identifiers and foreign next hops, where both sides agreed on them.
+                        let families = Family::ALL.into_iter().filter(|_| agreed);
+                        let context = Context {
+                            add_path: families.collect(),
+                            extended_next_hop: agreed.into(),
+                            ..Context::new(as_width, peer)
+                        };
                         if let Ok(update) = Update::decode(frame.body, context) {
                             update.withdrawn.prefixes().for_each(drop);
                             update.nlri.prefixes().for_each(drop);
@@ -86,11 +97,17 @@ fn decode_all(mut octets: &[u8]) {
     }
 }
 
+/// How many mutated messages a test looks at: `MARGAY_CODEC_MESSAGES`, or `default`.
+pub(crate) fn messages(default: usize) -> usize {
+    let number = std::env::var("MARGAY_CODEC_MESSAGES");
+    number.map_or(default, |text| text.parse().expect("a number"))
+}
+
 #[test]
 fn no_octets_make_the_decoder_panic() {
     let mut runner = TestRunner::deterministic();
     let mut noise = Noise::new(0x6d61_7267_6179);
-    for _ in 0..2000 {
+    for _ in 0..messages(100_000) / 50 {
         let message = message().new_tree(&mut runner).unwrap().current();
         decode_all(&message);
         for _ in 0..50 {

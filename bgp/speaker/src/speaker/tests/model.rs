@@ -363,7 +363,7 @@ fn random_networks_settle_on_what_a_naive_computation_says() {
         std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
     };
     let (runs, seed) = (
-        number("MARGAY_MODEL_RUNS", 40),
+        number("MARGAY_MODEL_RUNS", 25),
         number("MARGAY_MODEL_SEED", 0),
     );
     println!("{runs} networks from seed {seed}");

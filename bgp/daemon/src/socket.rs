@@ -35,6 +35,12 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
     if let Err(error) = sys::save_syn(&socket) {
         tracing::debug!(%error, "the TTL of those who dial will not be known");
     }
+    // Whoever has TTL security drops the answer to its SYN otherwise (RFC 5082 §3); nobody minds it.
+    if address.is_ipv4() {
+        socket.set_ttl_v4(255)?;
+    } else {
+        socket.set_unicast_hops_v6(255)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket)
 }

@@ -38,6 +38,11 @@ pub(crate) fn start(world: &mut World, session: &Session) {
         multihop,
         bfd,
         graceful,
+        notification: _,
+        communities,
+        extended_messages,
+        extended_next_hop,
+        add_path,
     } = *session;
     let (ours, own) = session.ends();
     let mut text = START.to_owned();
@@ -51,24 +56,54 @@ pub(crate) fn start(world: &mut World, session: &Session) {
     .unwrap();
     let distance = if multihop { "multihop 2" } else { "direct" };
     writeln!(text, " {distance};").unwrap();
+    let paths = if add_path { "add paths on;" } else { "" };
+    let next_hop = if extended_next_hop {
+        "extended next hop on; next hop address 2001:db8::2"
+    } else {
+        "next hop address 192.0.2.2"
+    };
+    let export = if communities {
+        "export filter { bgp_community.add((65000,1)); bgp_large_community.add((65000,1,2)); \
+         if source = RTS_STATIC then accept; reject; }"
+    } else if add_path {
+        "export all"
+    } else {
+        "export where source = RTS_STATIC"
+    };
     for (on, line) in [
-        (ttl_security, " ttl security on;\n"),
-        (bfd, " bfd on;\n"),
-        (graceful, " graceful restart yes;\n"),
+        (ttl_security, " ttl security on;\n".to_owned()),
+        (bfd, " bfd on;\n".to_owned()),
+        (graceful, " graceful restart yes;\n".to_owned()),
+        (
+            extended_messages,
+            " enable extended messages on;\n".to_owned(),
+        ),
         (
             ipv4,
-            " ipv4 { import all; export where source = RTS_STATIC; next hop address 192.0.2.2; };\n",
+            format!(" ipv4 {{ import all; {export}; {next_hop}; {paths} }};\n"),
         ),
         (
             ipv6,
-            " ipv6 { import all; export where source = RTS_STATIC; next hop address 2001:db8::2; };\n",
+            format!(" ipv6 {{ import all; {export}; next hop address 2001:db8::2; {paths} }};\n"),
         ),
     ] {
-        text.push_str(if on { line } else { "" });
+        if on {
+            text.push_str(&line);
+        }
     }
     if let Some(password) = password {
         writeln!(text, " password \"{password}\";").unwrap();
     }
     text.push_str("}\n");
+    if add_path {
+        for host in [5, 6] {
+            writeln!(
+                text,
+                "protocol bgp other{host} from timers {{ local 192.0.2.2 as {asn}; \
+                 neighbor 192.0.2.{host} as 6500{host}; ipv4 {{ import all; export none; }}; }}"
+            )
+            .unwrap();
+        }
+    }
     world.start_bird("bird", &text);
 }

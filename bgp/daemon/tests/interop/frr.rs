@@ -71,11 +71,26 @@ fn config(session: &Session) -> String {
         multihop,
         bfd,
         graceful,
+        notification,
+        communities,
+        extended_messages: _,
+        extended_next_hop,
+        add_path,
     } = *session;
     let (ours, own) = session.ends();
+    let next_hop = if extended_next_hop || add_path {
+        "description as it is"
+    } else {
+        "set ip next-hop 192.0.2.2"
+    };
+    let marks = if communities {
+        " set community 65000:1 additive\n set large-community 65000:1:2 additive\n"
+    } else {
+        ""
+    };
     let mut text = format!(
-        "route-map NEXT4 permit 10\n set ip next-hop 192.0.2.2\n\
-         route-map NEXT6 permit 10\n set ipv6 next-hop global 2001:db8::2\n\
+        "route-map NEXT4 permit 10\n {next_hop}\n{marks}\
+         route-map ALL permit 10\n route-map NEXT6 permit 10\n set ipv6 next-hop global 2001:db8::2\n\
          router bgp {asn}\n bgp router-id 192.0.2.2\n no bgp ebgp-requires-policy\n\
          no bgp network import-check\n no bgp default ipv4-unicast\n timers bgp 3 9\n\
          neighbor {ours} remote-as {our_asn}\n neighbor {ours} timers connect 1\n\
@@ -88,6 +103,7 @@ fn config(session: &Session) -> String {
         (ttl_security, "ttl-security hops 1"),
         (multihop, "ebgp-multihop 2"),
         (bfd, "bfd 3 50 50"),
+        (extended_next_hop, "capability extended-nexthop"),
     ] {
         if on {
             writeln!(text, " neighbor {ours} {line}").unwrap();
@@ -95,6 +111,14 @@ fn config(session: &Session) -> String {
     }
     if graceful {
         text.push_str(" bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n");
+    }
+    if notification {
+        text.push_str(" bgp graceful-restart notification\n");
+    }
+    if add_path {
+        for host in [5, 6] {
+            writeln!(text, " neighbor 192.0.2.{host} remote-as 6500{host}").unwrap();
+        }
     }
     for (on, family, network, map) in [
         (ipv4, "ipv4", "198.51.100.0/24", "NEXT4"),
@@ -104,9 +128,16 @@ fn config(session: &Session) -> String {
             write!(
                 text,
                 " address-family {family} unicast\n  network {network}\n  neighbor {ours} activate\n  \
-                 neighbor {ours} route-map {map} out\n exit-address-family\n"
+                 neighbor {ours} route-map {map} out\n"
             )
             .unwrap();
+            if add_path {
+                writeln!(text, "  neighbor {ours} addpath-tx-all-paths").unwrap();
+                for host in [5, 6] {
+                    writeln!(text, "  neighbor 192.0.2.{host} activate").unwrap();
+                }
+            }
+            text.push_str(" exit-address-family\n");
         }
     }
     text

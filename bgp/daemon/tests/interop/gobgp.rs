@@ -26,12 +26,17 @@ pub(crate) fn start(world: &mut World, session: &Session) {
         (session.ipv6, "ipv6", "2001:db8:beef::/48", "2001:db8::2"),
     ] {
         if on {
-            let answer = ask(
-                world,
-                &[
-                    "global", "rib", "-a", family, "add", prefix, "nexthop", next_hop,
-                ],
-            );
+            let mut words = vec!["global", "rib", "-a", family, "add", prefix];
+            let next_hop = if session.extended_next_hop {
+                "2001:db8::2"
+            } else {
+                next_hop
+            };
+            words.extend(["nexthop", next_hop]);
+            if session.communities {
+                words.extend(["community", "65000:1", "large-community", "65000:1:2"]);
+            }
+            let answer = ask(world, &words);
             assert_eq!(answer, "", "GoBGP takes {prefix}");
         }
     }
@@ -49,6 +54,11 @@ fn config(session: &Session) -> String {
         multihop,
         bfd: _,
         graceful,
+        notification,
+        communities: _,
+        extended_messages: _,
+        extended_next_hop: _,
+        add_path,
     } = *session;
     let (ours, own) = session.ends();
     let mut text = format!(
@@ -78,6 +88,7 @@ fn config(session: &Session) -> String {
             graceful,
             "[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 20\n",
         ),
+        (notification, "notification-enabled = true\n"),
     ] {
         text.push_str(if on { lines } else { "" });
     }
@@ -87,6 +98,21 @@ fn config(session: &Session) -> String {
             if graceful {
                 text.push_str("[neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n");
             }
+            if add_path {
+                text.push_str(
+                    "[neighbors.afi-safis.add-paths.config]\nreceive = true\nsend-max = 4\n",
+                );
+            }
+        }
+    }
+    if add_path {
+        for host in [5, 6] {
+            write!(
+                text,
+                "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"192.0.2.{host}\"\npeer-as = 6500{host}\n\
+                 [neighbors.transport.config]\npassive-mode = true\n"
+            )
+            .unwrap();
         }
     }
     text

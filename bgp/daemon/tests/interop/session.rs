@@ -33,6 +33,15 @@ pub(crate) struct Session {
     pub(crate) bfd: bool,
     /// Whether the peer restarts gracefully and helps others to.
     pub(crate) graceful: bool,
+    /// Whether it keeps routes after a NOTIFICATION too (RFC 8538).
+    pub(crate) notification: bool,
+    /// Whether its IPv4 route has communities 65000:1 and 65000:1:2.
+    pub(crate) communities: bool,
+    pub(crate) extended_messages: bool,
+    /// Whether IPv4 routes have IPv6 next hops.
+    pub(crate) extended_next_hop: bool,
+    /// Whether it takes and sends several paths, and has sessions with 192.0.2.5 in AS 65005 and 192.0.2.6 in AS 65006.
+    pub(crate) add_path: bool,
 }
 
 impl Session {
@@ -47,6 +56,11 @@ impl Session {
         multihop: false,
         bfd: false,
         graceful: false,
+        notification: false,
+        communities: false,
+        extended_messages: false,
+        extended_next_hop: false,
+        add_path: false,
     };
 
     /// Our address, and the peer's.
@@ -66,12 +80,17 @@ impl Session {
             (true, false) => r#""IPv4""#,
             (false, _) => r#""IPv6""#,
         };
+        let next_hop = if self.extended_next_hop {
+            ""
+        } else {
+            r#"next-hop = { ipv4 = "192.0.2.1", ipv6 = "2001:db8::1" }"#
+        };
         let mut text = format!(
             r#"
 asn = {}
 router-id = "192.0.2.1"
 announce = ["10.0.0.0/26", "fd00::/122"]
-next-hop = {{ ipv4 = "192.0.2.1", ipv6 = "2001:db8::1" }}
+{next_hop}
 [peers.router]
 address = "{peer}"
 source = "{own}"
@@ -92,6 +111,12 @@ families = [{families}]
         }
         if self.bfd {
             text.push_str("bfd = { interval = 50, multiplier = 3 }\n");
+        }
+        if self.notification {
+            text.push_str("graceful-restart = { notification = true }\n");
+        }
+        if self.add_path {
+            text.push_str("add-path = { receive = true, send = 4 }\n");
         }
         text + more
     }
@@ -132,11 +157,16 @@ impl Peer {
 
     /// Kills it without warning.
     pub(crate) fn kill(self, world: &mut World) {
-        world.kill(match self {
+        world.kill(self.process());
+    }
+
+    /// What its BGP process is called here.
+    pub(crate) fn process(self) -> &'static str {
+        match self {
             Self::Bird => "bird",
             Self::Frr => "bgpd",
             Self::GoBgp => "gobgpd",
-        });
+        }
     }
 
     /// What it knows of a prefix.

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const NODE: &str = "mgbgp-n";
 const ROUTER: &str = "mgbgp-r";
 
-/// A node that is host 1 of 192.0.2.0/24 and `2001:db8::/64`, and a router that is 2 and 3, on one cable.
+/// A node that is host 1 (and 5 and 6) of 192.0.2.0/24 and `2001:db8::/64`, and a router that is 2 and 3, on one cable.
 pub(crate) struct World {
     node: String,
     router: String,
@@ -45,7 +45,7 @@ impl World {
             "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns",
         ];
         ip(&[&["-n", &world.node], &cable[..], &[&world.router]].concat());
-        for (name, hosts) in [(&world.node, &[1][..]), (&world.router, &[2, 3])] {
+        for (name, hosts) in [(&world.node, &[1, 5, 6][..]), (&world.router, &[2, 3])] {
             for host in hosts {
                 let v4 = format!("192.0.2.{host}/24");
                 ip(&["-n", name, "addr", "add", &v4, "dev", "eth0"]);
@@ -100,6 +100,13 @@ impl World {
         let mut margay = self.margay.take().unwrap();
         margay.kill().unwrap();
         margay.wait().unwrap();
+    }
+
+    /// Sends a signal to the foreign daemon of that name.
+    pub(crate) fn signal(&self, name: &str, signal: &str) {
+        for (_, child) in self.foreign.iter().filter(|(other, _)| other == name) {
+            run(Command::new("kill").args([signal, &child.id().to_string()]));
+        }
     }
 
     fn signal_margay(&self, signal: &str) {
@@ -197,9 +204,28 @@ impl World {
         });
     }
 
+    /// Starts one more of our daemons, beside the first: host `host`, which dials and does not listen.
+    pub(crate) fn start_another(&mut self, host: u8, config: &str) {
+        let name = format!("another{host}");
+        let control = self.path(&format!("{name}.sock"));
+        let text = format!(
+            "control = {:?}\nlisten = []\nrouter-id = \"192.0.2.{host}\"\n{config}",
+            control.to_str().unwrap()
+        );
+        let config = self.write(&format!("{name}.toml"), &text);
+        let mut command = inside(&self.node, env!("CARGO_BIN_EXE_margay-bgpd"));
+        let child = command.args(["--config", &config]).spawn().unwrap();
+        self.foreign.push((name, child));
+    }
+
     /// What our daemon answers.
     pub(crate) fn ask(&self, path: &str) -> Option<Value> {
-        let mut stream = UnixStream::connect(self.path("margay.sock")).ok()?;
+        self.ask_at("margay.sock", path)
+    }
+
+    /// What one of our daemons answers.
+    pub(crate) fn ask_at(&self, socket: &str, path: &str) -> Option<Value> {
+        let mut stream = UnixStream::connect(self.path(socket)).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: margay\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -243,6 +269,23 @@ impl World {
                 Some(route) => route["next_hops"] == serde_json::json!(next_hops),
             },
             || format!("{:?}", self.ask("/bgp/routes")),
+        );
+    }
+
+    /// Waits until the best path to `prefix` of one of our daemons meets a condition.
+    pub(crate) fn until_path(
+        &self,
+        socket: &str,
+        prefix: &str,
+        what: &str,
+        condition: impl Fn(&Value) -> bool,
+    ) {
+        let paths =
+            || Some(self.ask_at(socket, &format!("/bgp/routes/{prefix}"))?["paths"].clone());
+        wait_with(
+            || format!("{prefix}: {what}"),
+            || paths().is_some_and(|paths| condition(&paths)),
+            || format!("{:?}", paths()),
         );
     }
 

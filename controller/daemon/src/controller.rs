@@ -128,7 +128,7 @@ pub struct Controller {
     threads: Vec<thread::JoinHandle<()>>,
     keeper: Keeper,
     socket: PathBuf,
-    _health: Option<health::Handle>,
+    health: Option<health::Handle>,
     /// Held while we run: two controllers must not hand out blocks from one state folder.
     _lock: fs::File,
 }
@@ -249,7 +249,7 @@ impl Controller {
             threads,
             keeper,
             socket,
-            _health: health_server,
+            health: health_server,
             _lock: lock,
         })
     }
@@ -269,10 +269,12 @@ impl Controller {
             threads,
             keeper,
             socket,
-            _health,
+            health,
             _lock,
         } = self;
         stop.cancel();
+        // Its thread holds a way into the index, which ends with the last of them.
+        drop(health);
         for server in servers {
             if let Err(error) = server.await {
                 error!(%error, "a server ended badly");

@@ -10,7 +10,9 @@ use crate::harness::{World, within};
 #[tokio::test]
 async fn it_serves_and_ends_well_on_sigterm() {
     let world = World::stopped();
-    let mut controller = Running(program(&world, &[]).stderr(Stdio::null()).spawn().unwrap());
+    // With health, whose thread must not keep the rest from ending.
+    let mut program = program(&world, &["--health", "127.0.0.1:0"]);
+    let mut controller = Running(program.stderr(Stdio::null()).spawn().unwrap());
     within(async {
         while UnixStream::connect(&world.settings.socket).await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -21,9 +21,9 @@ VERSION = "v1.35.4"  # as in go.mod
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.59"  # what the suite of this version asks for
 PAUSE = "registry.k8s.io/pause:3.10"
 PROBE = "docker.io/library/probe:lab"
-APPLETS = ["sh", "cat", "echo", "env", "grep", "head", "hostname", "ls", "mkdir", "ping", "seq", "sleep", "sort", "test", "timeout", "tr", "true", "uniq", "wget"]
+APPLETS = ["cat", "echo", "env", "grep", "head", "hostname", "ls", "mkdir", "ping", "seq", "sleep", "sort", "test", "timeout", "tr", "true", "uniq", "wget"]
 # What specs call that busybox has not, or not with these options: from this machine, with their libraries.
-BORROWED = {"curl": "curl", "nc": "nc.openbsd"}
+BORROWED = {"curl": "curl", "nc": "nc.openbsd", "sh": "dash"}  # busybox as `sh` would prefer its own nc
 
 CONTROL_PLANE = {
     "etcd": "go.etcd.io/etcd/server/v3",

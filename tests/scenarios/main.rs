@@ -17,6 +17,7 @@ mod established;
 #[cfg(test)]
 mod kubernetes;
 #[cfg(test)]
+mod manifests;
 mod program;
 #[cfg(test)]
 mod restart;

@@ -17,8 +17,13 @@ pub(crate) fn received(descriptors: Vec<RawFd>) -> Vec<OwnedFd> {
 }
 
 /// Has all threads share two pools of memory: each with a pool of its own would keep what a burst of short-lived ones needed.
+#[cfg(target_env = "gnu")]
 pub(crate) fn share_memory() {
     // SAFETY: mallopt takes two numbers, touches nothing of ours, and may be called at any time; here no other thread exists yet.
     // If it refuses, memory is used as before.
     let _ = unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 2) };
 }
+
+/// Other libraries than glibc have one pool for all threads anyway.
+#[cfg(not(target_env = "gnu"))]
+pub(crate) fn share_memory() {}

@@ -51,7 +51,7 @@ class Kind(Cluster):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="six upstream specs")
-    parser.add_argument("--parts", default="netpol,pods,services")
+    parser.add_argument("--parts", default="netpol,pods")
     parser.add_argument("--lanes", type=int, default=2)
     arguments = parser.parse_args()
     programs.require({"kind": "kind (https://kind.sigs.k8s.io)", "docker": "docker.io", "buildah": "buildah"})

@@ -111,7 +111,7 @@ def leaves_nothing(cluster):
     assert not cluster.kubectl("get", "crds", "-o", "name").strip(), "definitions are left"
     assert "margay" in cluster.exec(node, "nft", "list", "tables"), "the rules went with felix: nothing held meanwhile"
     told = cluster.exec(node, margayctl, "node", "cleanup")
-    left = cluster.exec(node, "sh", "-c", "nft list tables; ip link; ip route show table all; ip -6 route show table all; ls -R /opt/cni /etc/cni /var/lib/margay /run/margay 2>/dev/null; true")
+    left = cluster.exec(node, "sh", "-c", "nft list tables; ip link; ip route show table all; ip -6 route show table all; find /opt/cni /etc/cni /var/lib/margay /run/margay -mindepth 1 2>/dev/null; readlink /opt/cni/bin/loopback; true")
     ours = [line for line in left.splitlines() if "mgy" in line or "margay" in line or "proto 180" in line]
     assert not ours, f"left after `{told}`: {ours}"
     again = cluster.exec(node, margayctl, "node", "cleanup")
@@ -133,7 +133,7 @@ def nobody_asks_for_more(cluster):
             if event.get("responseStatus", {}).get("code") == 403:
                 refused.add((*what, event["verb"]))
     assert not refused, f"the controller asked for what it may not: {sorted(refused)}"
-    unused = sorted(granted(cluster) - used)
+    unused = sorted(right for right in granted(cluster) - used if right[2] != "list")  # a server that streams lists sees `watch`
     return f"{len(used)} rights are used" + (f"; unused so far: {unused}" if unused else "; none is unused")
 
 

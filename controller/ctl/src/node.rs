@@ -134,7 +134,17 @@ fn file(path: &Path, removed: &mut Vec<String>) -> anyhow::Result<()> {
 }
 
 fn tree(path: &Path, removed: &mut Vec<String>) -> anyhow::Result<()> {
-    note(path, fs::remove_dir_all(path), removed)
+    let outcome = match fs::remove_dir_all(path) {
+        // Somebody mounted a disk of its own there: what was in it is gone.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            if fs::read_dir(path)?.next().is_none() {
+                return Ok(());
+            }
+            Err(error)
+        }
+        outcome => outcome,
+    };
+    note(path, outcome, removed)
 }
 
 fn note(path: &Path, outcome: io::Result<()>, removed: &mut Vec<String>) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 pub(crate) mod authority;
 pub(crate) mod claims;
-mod events;
+pub(crate) mod events;
 pub(crate) mod leader;
 pub(crate) mod review;
 pub(crate) mod writer;
@@ -21,13 +21,15 @@ pub(crate) mod writer;
 pub(crate) const FIELD_MANAGER: &str = "margay-controller";
 /// How long to wait for an answer to a request that is no watch.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
+/// How long to wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// A client of the API server, by a kubeconfig file or as a pod finds it.
 ///
 /// # Errors
 /// If neither says where the API server is.
 pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
-    let config = match kubeconfig {
+    let mut config = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
                 .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
@@ -39,6 +41,8 @@ pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> 
             .await
             .context("cannot find the API server: run as a pod, or give --kubeconfig FILE")?,
     };
+    // Else an API server that comes back is found up to half a minute late.
+    config.connect_timeout = Some(CONNECT);
     Client::try_from(config).context("cannot make a client of the API server")
 }
 

@@ -417,7 +417,10 @@ async fn from_cluster(ground: &Ground, cluster: Cluster, port: u16) -> anyhow::R
         .await
         .context("the index ended while it took in the objects")?;
     let (claim, requests) = mpsc::channel(64);
-    let claims = cluster::claims::run(client.clone(), inputs, requests, index.clone());
+    let claims = {
+        let (client, identity, index) = (client.clone(), identity.clone(), index.clone());
+        async move { cluster::claims::run(client, &identity, inputs, requests, index).await }
+    };
     let replicas = Replicas::new(credentials.clone());
     let place = Place {
         namespace: namespace.clone(),

@@ -16,7 +16,7 @@ use margay_api::convert;
 use margay_api::load::{Key, Object};
 use margay_api::v1::NetworkConfigSpec;
 use margay_policy::index::{Event, Index, Reported};
-use margay_policy::model::{self, NodeName, PolicyId};
+use margay_policy::model::{self, NodeName, PodId, PolicyId};
 use margay_sync::message::{Change, Message, NodeNetwork, NodeState, PodReport, Report, Revision};
 use margay_sync::sequencer::{Missed, Sequencer};
 use margay_sync::status::{ControllerStatus, IpamPage, NodeStatus, NodesPage, PolicyPage};
@@ -77,6 +77,8 @@ pub enum PageRequest {
     Replicas(String, oneshot::Sender<BTreeMap<String, IpAddr>>),
     /// What a leader has to write.
     Duties(oneshot::Sender<Duties>),
+    /// A node's uid, and its pods that have no address yet with theirs.
+    Waiting(NodeName, oneshot::Sender<(String, Vec<(PodId, String)>)>),
     /// What is odd about policies and pools, for their owners.
     Findings(oneshot::Sender<Vec<Finding>>),
     /// Everything that policy depends on, for `margayctl policy explain`.
@@ -202,6 +204,9 @@ impl Task {
             Input::Page(PageRequest::Held(answer)) => drop(answer.send(self.held())),
             Input::Page(PageRequest::Replicas(namespace, answer)) => {
                 drop(answer.send(self.replicas(&namespace)));
+            }
+            Input::Page(PageRequest::Waiting(node, answer)) => {
+                drop(answer.send(self.waiting(&node)));
             }
             Input::Page(PageRequest::Duties(answer)) => drop(answer.send(self.duties())),
             Input::Page(PageRequest::Findings(answer)) => drop(answer.send(self.findings())),

@@ -4,6 +4,7 @@
 //! it is connected to, also while no replica leads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use kube::api::PostParams;
@@ -11,24 +12,33 @@ use kube::{Api, Client};
 use margay_api::v1::IpBlock;
 use margay_api::v1::ipblock::name_of;
 use margay_policy::model::NodeName;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::events::Events;
 use super::{FIELD_MANAGER, answer};
 use crate::allocate::{Claims, Refused, Request, choose};
-use crate::index_task::Input;
+use crate::index_task::{Input, PageRequest};
 use crate::network::Inputs;
 
 /// How often to try another block when one turns out to be taken.
 const TRIES: usize = 16;
 
+/// How long a pod may be without an address before its owner is told that there is none.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Serves requests until there are no more.
 pub(crate) async fn run(
     client: Client,
+    identity: &str,
     inputs: watch::Receiver<Arc<Inputs>>,
     mut requests: mpsc::Receiver<Request>,
     index: mpsc::Sender<Input>,
 ) {
+    let events = Arc::new(Events::new(&client, identity));
+    let mut told = JoinSet::new();
     let claimer = Claimer {
         api: Api::all(client),
         inputs,
@@ -43,10 +53,32 @@ pub(crate) async fn run(
         let result = claimer.claim(&node, family).await;
         match &result {
             Ok(block) => info!(%node, %block, "a block is claimed"),
-            Err(error) => warn!(%node, %error, "no block for a node"),
+            Err(error) => {
+                warn!(%node, %error, "no block for a node");
+                while told.try_join_next().is_some() {}
+                let words = error.to_string();
+                told.spawn(tell(
+                    claimer.index.clone(),
+                    Arc::clone(&events),
+                    node,
+                    words,
+                ));
+            }
         }
         // Who does not wait any more finds the block in its network.
         let _ = answer.send(result);
+    }
+}
+
+/// Tells the owners of pods that still have no address after a while.
+async fn tell(index: mpsc::Sender<Input>, events: Arc<Events>, node: NodeName, why: String) {
+    sleep(PATIENCE).await;
+    let (answer, waiting) = oneshot::channel();
+    let ask = Input::Page(PageRequest::Waiting(node.clone(), answer));
+    if index.send(ask).await.is_ok()
+        && let Ok((uid, pods)) = waiting.await
+    {
+        events.no_address(&node, &uid, pods, &why).await;
     }
 }
 

@@ -4,8 +4,7 @@
 //! also a restarted or another replica does not repeat what is still there to be read (an hour, as a rule).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -13,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use margay_policy::model::{NodeName, PodId};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
@@ -82,9 +82,32 @@ impl Events {
             }
         }
         let names: BTreeSet<String> = events.iter().map(name_of).collect();
+        self.written().retain(|name| names.contains(name));
+        self.write(events).await;
+    }
+
+    /// Says that a node, and its pods that have no address, get none.
+    pub(crate) async fn no_address(
+        &self,
+        node: &NodeName,
+        uid: &str,
+        pods: Vec<(PodId, String)>,
+        why: &str,
+    ) {
+        let subject = ("Node", String::new(), node.0.clone());
+        let mut events = vec![self.event(&subject, uid, "NoAddresses", why)];
+        for (pod, uid) in pods {
+            let words = format!("node {node} has no free address for this pod: {why}");
+            let subject = ("Pod", pod.namespace, pod.name);
+            events.push(self.event(&subject, &uid, "NoFreeAddress", &words));
+        }
+        self.write(events).await;
+    }
+
+    /// Writes those that were not written yet.
+    async fn write(&self, events: Vec<Event>) {
         let news: Vec<Event> = {
-            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            written.retain(|name| names.contains(name));
+            let written = self.written();
             let news = events
                 .into_iter()
                 .filter(|event| !written.contains(&name_of(event)));
@@ -102,9 +125,12 @@ impl Events {
                     return;
                 }
             }
-            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            written.insert(name_of(&event));
+            self.written().insert(name_of(&event));
         }
+    }
+
+    fn written(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn event(

@@ -73,6 +73,16 @@ impl Task {
             .collect()
     }
 
+    pub(super) fn waiting(&self, node: &NodeName) -> (String, Vec<(PodId, String)>) {
+        let uid = self.inputs.facts.get(node).map(|facts| facts.uid.clone());
+        let pods = self.index.cluster().pods.iter();
+        let waiting = pods.filter(|(_, pod)| {
+            pod.node.as_ref() == Some(node) && pod.is_workload() && pod.claims().is_empty()
+        });
+        let waiting = waiting.map(|(id, pod)| (id.clone(), pod.uid.clone()));
+        (uid.unwrap_or_default(), waiting.collect())
+    }
+
     pub(super) fn duties(&self) -> Duties {
         let mut duties = Duties::default();
         let now = clock::now();

@@ -74,6 +74,25 @@ async fn a_block_is_an_object_and_goes_with_its_node() {
         .filter(|spec| spec["node"] == json!(node))
         .collect();
     assert_eq!(mine, [&json!({"cidr": claimed.block, "node": node})]);
+    // There is no pool of the other family, and a pod waits for an address.
+    let namespace = cluster.namespace.clone();
+    cluster
+        .apply::<Pod>(json!({
+            "metadata": {"name": "waits", "namespace": namespace},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
+        }))
+        .await;
+    let other = ClaimBlock { family: Family::V6 };
+    let (status, _) = refusal(agent.send(Method::POST, "blocks", &other).await).await;
+    assert_eq!(status, 409);
+    until(async || {
+        let events = cluster.list::<Event>(Some(&namespace)).await;
+        events.iter().any(|event| {
+            event.data["regarding"]["name"] == json!("waits")
+                && event.data["reason"] == json!("NoFreeAddress")
+        })
+    })
+    .await;
     let mut stream = agent.watch(Replica::default()).await;
     stream
         .until(|state| {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::settings::{LocalAs, OldAs, Switch};
 use crate::types::{Asn, BgpId};
 use crate::wire::community::GRACEFUL_SHUTDOWN;
-use crate::wire::{NextHop, PathAttrs, PeerKind};
+use crate::wire::{MAX_EXTENDED, NextHop, PathAttrs, PeerKind};
 
 /// What a route is checked against.
 #[derive(Clone, Debug)]
@@ -56,6 +56,9 @@ pub enum Refusal {
     /// Nothing that can be routed to.
     #[error("{0} is not a prefix to route to")]
     Prefix(IpNet),
+    /// Attributes that no message of ours could hold.
+    #[error("its attributes take {0} octets, more than can be passed on")]
+    TooLong(usize),
     /// The import filter rejects it.
     #[error("the import filter rejects it")]
     Filter,
@@ -129,7 +132,11 @@ impl Importer<'_> {
 
 impl Importer<'_> {
     /// The attributes as they go into the table.
-    pub(crate) fn taken(&self, mut attrs: PathAttrs) -> PathAttrs {
+    ///
+    /// # Errors
+    /// If they are too long: a message may hold 65535 octets, but AS numbers grow from two octets to four, and what is
+    /// put in front of a path comes on top.
+    pub(crate) fn taken(&self, mut attrs: PathAttrs) -> Result<PathAttrs, Refusal> {
         if self.kind == PeerKind::Ebgp {
             if let Some(local) = self.local_as.filter(|local| local.real == OldAs::Shown) {
                 attrs.as_path = attrs.as_path.prepended(local.asn); // RFC 7705 §3.1
@@ -138,7 +145,15 @@ impl Importer<'_> {
                 attrs.local_pref = Some(0);
             }
         }
-        attrs
+        fits(attrs)
+    }
+}
+
+/// Gives the attributes back if they can be encoded whatever is added on the way.
+pub(crate) fn fits(attrs: PathAttrs) -> Result<PathAttrs, Refusal> {
+    match attrs.bulk() {
+        long if long > MAX_EXTENDED / 2 => Err(Refusal::TooLong(long)),
+        _ => Ok(attrs),
     }
 }
 

@@ -15,7 +15,7 @@ mod table;
 pub use decision::Step;
 pub use import::Refusal;
 
-pub(crate) use import::Importer;
+pub(crate) use import::{Importer, fits};
 pub(crate) use neighbours::{Neighbour, Neighbours};
 pub(crate) use paths::{Freshness, PathRecord, SourceId};
 pub(crate) use store::{AttrId, AttrStore, Marks, Rank, Stored};

@@ -11,21 +11,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::jitter::Jitter;
-use crate::settings::{Dial, PeerSettings};
-use crate::types::{Asn, BgpId, Family, State};
+use crate::settings::PeerSettings;
+use crate::types::{Asn, BgpId, State};
 use crate::wire::notification::Cease;
-use crate::wire::{
-    HeaderError, Notification, Open, OpenError, PeerKind, RefreshError, UpdateError,
-    encode_keepalive,
-};
+use crate::wire::{Notification, PeerKind, encode_keepalive};
 
 mod connection;
+mod dialling;
 mod down;
+mod event;
 mod offer;
 mod opening;
 
 pub use connection::{Agreed, ConnectionId};
 pub use down::{Down, Failure, Unusable};
+pub use event::{Action, Ending, Event};
 
 use connection::{Connection, Expired};
 
@@ -42,78 +42,6 @@ const BACKOFF: [Duration; 6] = [
 ];
 /// A session that held for so long was a good one: the count of failures starts anew.
 const STABLE: Duration = Duration::from_secs(10);
-
-/// What happens to a session; names of RFC 4271 §8.1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Begin.
-    ManualStart,
-    /// End, and tell the peer so.
-    ManualStop(Cease, Down),
-    /// A dial of ours succeeded.
-    TcpCrAcked(ConnectionId, IpAddr),
-    /// The peer's dial was accepted.
-    TcpConnectionConfirmed(ConnectionId, IpAddr),
-    /// A dial failed or a connection ended.
-    TcpConnectionFails(ConnectionId, Failure),
-    /// An OPEN.
-    BgpOpen(ConnectionId, Open),
-    /// An OPEN that cannot be used.
-    BgpOpenMsgErr(ConnectionId, OpenError),
-    /// Not BGP.
-    BgpHeaderErr(ConnectionId, HeaderError),
-    /// A NOTIFICATION.
-    NotifMsg(ConnectionId, Notification),
-    /// A KEEPALIVE.
-    KeepAliveMsg(ConnectionId),
-    /// An UPDATE; its content is the RIB's business.
-    UpdateMsg(ConnectionId),
-    /// An UPDATE that ends the session (RFC 7606 leaves few).
-    UpdateMsgErr(ConnectionId, UpdateError),
-    /// A ROUTE-REFRESH; its content is the RIB's business.
-    RouteRefreshMsg(ConnectionId),
-    /// A ROUTE-REFRESH that cannot be one.
-    RouteRefreshMsgErr(ConnectionId, RefreshError),
-    /// The peer announces more prefixes than it may (RFC 4271 §6.7).
-    PrefixLimit {
-        /// Of this family.
-        family: Family,
-        /// So many it may.
-        max: u32,
-        /// How long to stay away; for ever if none.
-        restart: Option<Duration>,
-    },
-    /// BFD says that the peer cannot be reached (RFC 5882 §4.2).
-    BfdDown,
-    /// The kernel took so many octets.
-    Sent(ConnectionId, usize),
-}
-
-/// What a session wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Dial the peer, and call the attempt by a new [`ConnectionId`] given to [`Session::dialling`].
-    Dial,
-    /// Send these octets.
-    Send(ConnectionId, Arc<[u8]>),
-    /// End the connection once everything is sent, or the attempt at once.
-    Close(ConnectionId),
-    /// Routes may flow.
-    Up(ConnectionId),
-    /// The session is over.
-    Down(Ending),
-}
-
-/// How an established session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// One side said goodbye: the peer's routes are void.
-    Orderly,
-    /// One side complained: the peer's routes are void unless both keep them then (RFC 8538).
-    Complaint,
-    /// The connection was lost; a peer that restarts gracefully forwards on (RFC 4724 §4.2).
-    Lost,
-}
 
 /// Who dials, and when next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -274,15 +202,6 @@ impl Session {
         }
     }
 
-    /// The attempt asked for by [`Action::Dial`] has this id.
-    pub fn dialling(&mut self, id: ConnectionId, now: Instant) {
-        self.dialler = Dialler::Connect {
-            id,
-            until: now + DIAL_TIME,
-        };
-        self.note_state(now);
-    }
-
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
@@ -422,38 +341,6 @@ impl Session {
         }
     }
 
-    fn start(&mut self, now: Instant) {
-        self.restart = None;
-        match self.dialler {
-            Dialler::Idle => {
-                if self.settings.dial == Dial::Passive {
-                    self.down = Down::Passive;
-                }
-                self.wait_for_retry(Duration::ZERO, now);
-            }
-            Dialler::Connect { .. } | Dialler::Active { .. } => {}
-        }
-    }
-
-    /// Too many prefixes: away for a while, or until told otherwise.
-    fn limit(&mut self, family: Family, max: u32, restart: Option<Duration>, now: Instant) {
-        let down = Down::PrefixLimit {
-            family,
-            max,
-            restart,
-        };
-        let Some(id) = self.established_connection().map(|other| other.id) else {
-            return;
-        };
-        let notification = Notification::too_many_prefixes(family, max);
-        self.fail(id, Some(notification), down, now);
-        if let Dialler::Connect { id, .. } = self.dialler {
-            self.actions.push_back(Action::Close(id));
-        }
-        self.dialler = Dialler::Idle;
-        self.restart = restart.map(|restart| now + restart);
-    }
-
     fn stop(&mut self, cease: Cease, down: Down, now: Instant) {
         let words = down.to_string();
         while let Some(id) = self.connections.first().map(|connection| connection.id) {
@@ -466,19 +353,6 @@ impl Session {
         self.restart = None;
         self.ended = None;
         self.down = down;
-    }
-
-    fn dial_succeeded(&mut self, id: ConnectionId, local: IpAddr, now: Instant) {
-        match self.dialler {
-            Dialler::Connect { id: dialled, .. } if dialled == id => {
-                self.dialler = Dialler::Active { retry: None };
-                self.begin(id, local, now);
-            }
-            // An attempt that was given up meanwhile.
-            Dialler::Idle | Dialler::Connect { .. } | Dialler::Active { .. } => {
-                self.actions.push_back(Action::Close(id));
-            }
-        }
     }
 
     fn tcp_fails(&mut self, id: ConnectionId, failure: Failure, now: Instant) {
@@ -545,34 +419,6 @@ impl Session {
         if self.connections.is_empty() {
             self.retry_later(now);
         }
-    }
-
-    fn dial_failed(&mut self, failure: Failure, now: Instant) {
-        self.dialler = Dialler::Active { retry: None };
-        if self.connections.is_empty() {
-            self.down = Down::Dial(failure);
-        }
-        self.retry_later(now);
-    }
-
-    fn retry_later(&mut self, now: Instant) {
-        let wait = BACKOFF[self.failures.min(BACKOFF.len() - 1)];
-        self.failures += 1;
-        match self.dialler {
-            Dialler::Active { .. } => {
-                let wait = self.jitter.shorten(wait);
-                self.wait_for_retry(wait, now);
-            }
-            Dialler::Idle | Dialler::Connect { .. } => {}
-        }
-    }
-
-    fn wait_for_retry(&mut self, wait: Duration, now: Instant) {
-        let retry = match self.settings.dial {
-            Dial::Active => Some(now + wait),
-            Dial::Passive => None,
-        };
-        self.dialler = Dialler::Active { retry };
     }
 
     /// Takes a connection out and closes it.

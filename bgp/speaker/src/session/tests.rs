@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::settings::HoldTime;
 use crate::types::Family;
-use crate::wire::{Capability, MessageType, RestartState, take_frame};
+use crate::wire::{Capability, MessageType, Open, RestartState, take_frame};
 
 const OURS: ConnectionId = ConnectionId::Dialled(0);
 const THEIRS: ConnectionId = ConnectionId::Accepted(0);

@@ -73,6 +73,12 @@ impl Speaker {
         for (name, settings, unusable) in begin {
             self.add(name, settings, unusable, now);
         }
+        if judged_anew {
+            let guests = self.peers.values().filter(|peer| peer.range.is_some());
+            for name in guests.map(|peer| peer.name.clone()).collect::<Vec<_>>() {
+                self.import_again(&name, now);
+            }
+        }
         self.originate();
         if tell_routes != old.tell_routes {
             self.owner.forget(&self.rib, &mut self.actions);
@@ -124,13 +130,8 @@ impl Speaker {
             self.rib.neighbours.set(source, neighbour);
             self.rib.touch(source);
         }
-        let Some(peer) = self.peers.get_mut(name) else {
-            return;
-        };
         if !new.keep_received.is_on() {
-            for attrs in std::mem::take(&mut peer.kept).into_values() {
-                self.rib.store.release(attrs);
-            }
+            self.forget_kept(name, |_| true);
         }
         let import = |settings: &PeerSettings| {
             (

@@ -34,6 +34,7 @@ impl Speaker {
                 self.answer(name, family, now);
             }
             RouteRefresh::Begin(family) if enhanced && families.contains(&family) => {
+                self.forget_kept(name, |of| of == family);
                 self.sweep(name, source, |of, freshness, _| {
                     if of == family && freshness == Freshness::Fresh {
                         Sweep::Mark(Freshness::Refreshing)
@@ -80,6 +81,20 @@ impl Speaker {
             peer.session.send_update(begin.into(), now);
         } else {
             lag.then(End::OfRib(family));
+        }
+    }
+
+    /// Forgets what a peer told of some families before the filter.
+    pub(super) fn forget_kept(&mut self, name: &PeerName, of: impl Fn(Family) -> bool) {
+        let Self { peers, rib, .. } = self;
+        if let Some(peer) = peers.get_mut(name) {
+            peer.kept.retain(|(prefix, _), attrs| {
+                let keep = !of(Family::of_prefix(prefix));
+                if !keep {
+                    rib.store.release(*attrs);
+                }
+                keep
+            });
         }
     }
 

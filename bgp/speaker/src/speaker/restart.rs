@@ -233,10 +233,8 @@ impl Speaker {
         if peer.counts.paths == [0, 0] && peer.agreed().is_none() {
             peer.restart.until = None;
             peer.restart.long_until.clear();
-            for attrs in std::mem::take(&mut peer.kept).into_values() {
-                self.rib.store.release(attrs);
-            }
             self.retired.extend(peer.source.take());
+            self.forget_kept(name, |_| true);
         }
     }
 }

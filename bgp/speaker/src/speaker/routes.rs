@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::Speaker;
 use super::recent::Outcome;
 use crate::filter::{Applied, From, RouteView};
-use crate::rib::{AttrId, Importer, LocRib, Refusal, SourceId};
+use crate::rib::{AttrId, Importer, LocRib, Refusal, SourceId, fits};
 use crate::session::{ConnectionId, Event};
 use crate::settings::{LimitAction, PrefixLimit};
 use crate::types::{Family, PeerName};
@@ -163,8 +163,10 @@ impl Speaker {
         if let Err(refusal) = importer.check(attrs, next_hop) {
             return Outcome::Refused(refusal);
         }
-        let attrs = importer.taken(attrs.clone());
-        Outcome::Attrs(self.rib.store.intern(&attrs, next_hop))
+        match importer.taken(attrs.clone()) {
+            Ok(attrs) => Outcome::Attrs(self.rib.store.intern(&attrs, next_hop)),
+            Err(refusal) => Outcome::Refused(refusal),
+        }
     }
 
     /// Takes routes in whose attributes are judged already.
@@ -369,7 +371,7 @@ impl Memo {
         }
         let (mut attrs, mut next_hop) = (stored.attrs(), stored.next_hop);
         filter.apply(&applied, &mut attrs, &mut next_hop, asn);
-        let changed = rib.store.intern(&attrs, next_hop);
+        let changed = rib.store.intern(&fits(attrs)?, next_hop);
         self.changed.push((applied, changed));
         Ok(changed)
     }

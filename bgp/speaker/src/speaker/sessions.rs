@@ -74,6 +74,8 @@ impl Speaker {
             }
             None => peer.source = self.rib.neighbours.add(neighbour),
         }
+        // It tells everything anew.
+        self.forget_kept(name, |_| true);
         self.restarted(name, now);
         self.refresh_addresses();
     }

@@ -8,6 +8,7 @@ use crate::status::PeerStatus;
 use crate::types::{Asn, BgpId, Family};
 use crate::wire::MessageType;
 
+mod hostile;
 mod limits;
 mod model;
 mod net;

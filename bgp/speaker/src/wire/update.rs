@@ -1,22 +1,26 @@
 //! UPDATE: decoding with the dispositions of RFC 7606, encoding with many prefixes to a message.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use super::attrs::{Aggregator, AsPath, Opaque, Origin, PathAttrs, Segment, SegmentKind};
 use super::attrs::{code, flag};
-use super::family;
-use super::octets::{take_bytes, take_ipv4, take_ipv6, take_u8, take_u16, take_u32};
+use super::octets::{take_bytes, take_ipv4, take_u8, take_u16, take_u32};
 use super::prefix::{Nlri, PathIds};
 use crate::settings::Switch;
 use crate::types::{Asn, BgpId, Family, FamilySet};
 
+mod carried;
 mod encode;
 mod error;
+mod multiprotocol;
 mod skeleton;
 
 pub use encode::{NextHop, Shape, encode_end_of_rib, put_announcements, put_withdrawals};
 pub use error::{Remedy, UpdateError};
 pub(crate) use skeleton::Skeleton;
+
+use carried::is_well_formed;
+use multiprotocol::{decode_mp_reach, decode_mp_unreach};
 
 /// How wide AS numbers are in `AS_PATH` and AGGREGATOR: as both sides agreed in OPEN (RFC 6793 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -450,100 +454,6 @@ fn decode_aggregator(value: &[u8], width: AsWidth) -> Option<Aggregator> {
             address: take_ipv4(value)?,
         })
     })
-}
-
-/// Whether an attribute that is carried and not looked into has the shape that its RFC gives it.
-fn is_well_formed(code: u8, value: &[u8]) -> bool {
-    match code {
-        code::PMSI_TUNNEL => value.len() >= 5, // RFC 6514 §5
-        code::TUNNEL_ENCAPSULATION => {
-            // RFC 9012 §2: type and length of two octets each.
-            tlvs(value, take_u16).is_some_and(|tlvs| !tlvs.is_empty())
-        }
-        code::IPV6_EXTENDED_COMMUNITIES => !value.is_empty() && value.len().is_multiple_of(20), // RFC 5701 §2
-        code::ONLY_TO_CUSTOMER => value.len() == 4, // RFC 9234 §5
-        code::PREFIX_SID => {
-            // RFC 8669 §3: type of one octet, length of two; a label index (1) has seven.
-            let take_type = |octets: &mut &[u8]| take_u8(octets).map(u16::from);
-            tlvs(value, take_type).is_some_and(|tlvs| {
-                !tlvs.is_empty() && tlvs.iter().all(|tlv| *tlv != (1, tlv.1) || tlv.1 == 7)
-            })
-        }
-        _ => true,
-    }
-}
-
-/// Types and lengths of a row of TLVs; `None` if the last runs over the end.
-fn tlvs(
-    mut value: &[u8],
-    take_type: impl Fn(&mut &[u8]) -> Option<u16>,
-) -> Option<Vec<(u16, usize)>> {
-    let mut tlvs = Vec::new();
-    while !value.is_empty() {
-        let kind = take_type(&mut value)?;
-        let length = usize::from(take_u16(&mut value)?);
-        take_bytes(&mut value, length)?;
-        tlvs.push((kind, length));
-    }
-    Some(tlvs)
-}
-
-/// `None` for a family that is not ours: such routes are ignored.
-fn decode_mp_reach(mut value: &[u8], context: Context) -> Result<Option<MpReach<'_>>, UpdateError> {
-    let error = |what| UpdateError::Multiprotocol {
-        code: code::MP_REACH,
-        what,
-    };
-    let (Some(afi), Some(safi)) = (take_u16(&mut value), take_u8(&mut value)) else {
-        return Err(error("it has no family"));
-    };
-    let mut next_hop = take_u8(&mut value)
-        .and_then(|length| take_bytes(&mut value, length.into()))
-        .ok_or(error("the next hop runs over its end"))?;
-    take_u8(&mut value).ok_or(error("it ends before the prefixes"))?; // reserved
-    let Some(family) = family(afi, safi) else {
-        return Ok(None);
-    };
-    let octets = &mut next_hop;
-    let six = family == Family::Ipv6 || context.extended_next_hop.is_on();
-    let address = match octets.len() {
-        4 if family == Family::Ipv4 => take_ipv4(octets).map(NextHop::V4),
-        16 if six => take_ipv6(octets).map(NextHop::V6),
-        32 if six => take_ipv6(octets)
-            .zip(take_ipv6(octets))
-            .map(|(address, link_local)| pair(address, link_local)),
-        _ => None,
-    };
-    Ok(Some(MpReach {
-        next_hop: address.ok_or(error(
-            "the next hop has a length that its family cannot have",
-        ))?,
-        nlri: Nlri::parse(family, context.ids(family), value)?,
-    }))
-}
-
-/// Of two addresses the second counts only if it is link-local; some speakers repeat it or send zeros.
-fn pair(address: Ipv6Addr, link_local: Ipv6Addr) -> NextHop {
-    if link_local.is_unicast_link_local() && !address.is_unicast_link_local() {
-        NextHop::V6Pair(address, link_local)
-    } else if address.is_unspecified() && link_local.is_unicast_link_local() {
-        NextHop::V6(link_local)
-    } else {
-        NextHop::V6(address)
-    }
-}
-
-/// `None` for a family that is not ours.
-fn decode_mp_unreach(mut value: &[u8], context: Context) -> Result<Option<Nlri<'_>>, UpdateError> {
-    let (Some(afi), Some(safi)) = (take_u16(&mut value), take_u8(&mut value)) else {
-        return Err(UpdateError::Multiprotocol {
-            code: code::MP_UNREACH,
-            what: "it has no family",
-        });
-    };
-    family(afi, safi)
-        .map(|family| Nlri::parse(family, context.ids(family), value))
-        .transpose()
 }
 
 #[cfg(test)]

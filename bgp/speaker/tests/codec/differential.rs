@@ -381,6 +381,8 @@ fn without_internal(meaning: Meaning, peer: PeerKind) -> Meaning {
 fn comparable(mut meaning: Meaning) -> Meaning {
     if let Meaning::Says(content) = &mut meaning {
         content.attrs.unknown.retain(|opaque| opaque.code >= 200);
+        // The other takes them apart, by types that it knows.
+        content.attrs.extended_communities.clear();
     }
     match meaning {
         Meaning::Says(content) if content.nlri.is_empty() && content.mp_nlri.is_empty() => {

@@ -29,6 +29,7 @@ pub(crate) const ENDS: &str = "local 192.0.2.2 as 65000; neighbor 192.0.2.1 as 6
 pub(crate) fn start(world: &mut World, session: &Session) {
     let Session {
         over_v6: _,
+        link_local,
         ipv4,
         ipv6,
         our_asn,
@@ -45,13 +46,14 @@ pub(crate) fn start(world: &mut World, session: &Session) {
         add_path,
     } = *session;
     let (ours, own) = session.ends();
+    let link = if link_local { " % 'eth0'" } else { "" };
     let mut text = START.to_owned();
     if bfd {
         text.push_str("protocol bfd { interface \"*\" { interval 50 ms; multiplier 3; }; }\n");
     }
     write!(
         text,
-        "protocol bgp margay from timers {{\n local {own} as {asn}; neighbor {ours} as {our_asn}; hold time 9;\n"
+        "protocol bgp margay from timers {{\n local {own} as {asn}; neighbor {ours}{link} as {our_asn}; hold time 9;\n"
     )
     .unwrap();
     let distance = if multihop { "multihop 2" } else { "direct" };

@@ -1,6 +1,7 @@
 //! What is worth a closer look, with BIRD alone: orders of events, changes while running.
 
 use crate::bird::{CHANNELS, ENDS, START};
+use crate::session::{Peer, Session};
 use crate::world::World;
 
 type Test = fn(&mut World);
@@ -59,6 +60,10 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     (
         "as numbers that do not fit are told on our side",
         as_numbers_that_do_not_fit_are_told_on_our_side,
+    ),
+    (
+        "a session between link-local addresses",
+        a_session_between_link_local_addresses,
     ),
 ];
 
@@ -327,5 +332,21 @@ fn as_numbers_that_do_not_fit_are_told_on_our_side(world: &mut World) {
     world.reload_margay(&MARGAY.replace("65000", "65001"));
     world.until_peer("router", "wrong AS", |peer| {
         peer["reason"] == "wrong AS: the peer is in AS 65000, configured is AS 65001"
+    });
+}
+
+fn a_session_between_link_local_addresses(world: &mut World) {
+    let session = Session {
+        link_local: true,
+        ipv4: false,
+        ipv6: true,
+        ..Session::USUAL
+    };
+    Peer::Bird.start(world, &session);
+    world.start_margay(&session.ours(""));
+    world.until_established("router");
+    Peer::Bird.learns(world, "fd00::/122", &["fe80::1"]);
+    world.until_path("margay.sock", "2001:db8:beef::/48", "a path", |paths| {
+        paths[0]["selected"] == true
     });
 }

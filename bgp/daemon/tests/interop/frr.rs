@@ -62,6 +62,7 @@ fn run(world: &mut World, name: &str, program: &str, config: &str, more: &[&str]
 fn config(session: &Session) -> String {
     let Session {
         over_v6: _,
+        link_local: _,
         ipv4,
         ipv6,
         our_asn,

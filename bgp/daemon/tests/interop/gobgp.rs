@@ -45,6 +45,7 @@ pub(crate) fn start(world: &mut World, session: &Session) {
 fn config(session: &Session) -> String {
     let Session {
         over_v6: _,
+        link_local: _,
         ipv4,
         ipv6,
         our_asn,

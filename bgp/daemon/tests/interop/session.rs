@@ -21,6 +21,8 @@ pub(crate) enum Peer {
 pub(crate) struct Session {
     /// Over IPv6.
     pub(crate) over_v6: bool,
+    /// Between link-local addresses.
+    pub(crate) link_local: bool,
     pub(crate) ipv4: bool,
     pub(crate) ipv6: bool,
     pub(crate) our_asn: u32,
@@ -47,6 +49,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) const USUAL: Self = Self {
         over_v6: false,
+        link_local: false,
         ipv4: true,
         ipv6: false,
         our_asn: 64512,
@@ -65,6 +68,9 @@ impl Session {
 
     /// Our address, and the peer's.
     pub(crate) fn ends(&self) -> (&'static str, &'static str) {
+        if self.link_local {
+            return ("fe80::1", "fe80::2");
+        }
         match (self.over_v6, self.multihop) {
             (true, _) => ("2001:db8::1", "2001:db8::2"),
             (false, true) => ("203.0.113.1", "203.0.113.2"),
@@ -100,6 +106,9 @@ families = [{families}]
 "#,
             self.our_asn, self.asn
         );
+        if self.link_local {
+            text.push_str("interface = \"eth0\"\n");
+        }
         if let Some(password) = self.password {
             writeln!(text, "password = \"{password}\"").unwrap();
         }

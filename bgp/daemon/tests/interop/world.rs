@@ -52,6 +52,17 @@ impl World {
                 let v6 = format!("2001:db8::{host}/64");
                 ip(&["-n", name, "addr", "add", &v6, "dev", "eth0", "nodad"]);
             }
+            let link_local = format!("fe80::{}/64", hosts[0]);
+            ip(&[
+                "-n",
+                name,
+                "addr",
+                "add",
+                &link_local,
+                "dev",
+                "eth0",
+                "nodad",
+            ]);
             ip(&["-n", name, "link", "set", "eth0", "up"]);
         }
         // For sessions between addresses that are on no common link.

@@ -295,6 +295,9 @@ fn excuse(message: &[u8], peer: PeerKind) -> Option<&'static str> {
         Err(UpdateError::UnknownWellKnown(_)) => {
             return Some("an unknown well-known attribute: RFC 4271 §6.3 has the session end");
         }
+        Err(UpdateError::Multiprotocol { code: 14, .. }) if has_foreign_next_hop(frame.body) => {
+            return Some("an IPv6 next hop of IPv4 routes that RFC 8950 was not agreed on for");
+        }
         Err(_) => None,
         Ok(update) => Some(update),
     };
@@ -341,6 +344,12 @@ fn excuse(message: &[u8], peer: PeerKind) -> Option<&'static str> {
         }
         _ => None,
     })
+}
+
+/// Whether `MP_REACH_NLRI` of IPv4 routes has a next hop as long as IPv6 addresses are.
+fn has_foreign_next_hop(body: &[u8]) -> bool {
+    body.windows(4)
+        .any(|octets| matches!(octets, [0, 1, 1, 16 | 32]))
 }
 
 /// Whether an MP attribute is of a family that is not ours.

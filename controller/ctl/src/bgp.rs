@@ -1,8 +1,9 @@
-//! `margayctl bgp status`: sessions, with the reason when one is down.
+//! `margayctl bgp`: sessions, with the reason when one is down; and routes and peers of a `margay-bgpd`.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +13,8 @@ use margay_sync::status::PeerStatus;
 use serde_json::{Map, Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
+mod speaker;
+
 use crate::nodes::{self, Node, Source};
 use crate::output::{Answer, Format, Paint, colours, duration, list, remark, table};
 use crate::places::Places;
@@ -20,6 +23,10 @@ use crate::places::Places;
 pub(crate) enum Command {
     /// State of each session; the reason and what to look at when it is down
     Status(Status),
+    /// The table of a margay-bgpd: all paths with their attributes, and why one is preferred
+    Routes(speaker::Routes),
+    /// One session of a margay-bgpd: capabilities, timers, counters
+    Peer(speaker::Peer),
 }
 
 #[derive(Args)]
@@ -29,20 +36,32 @@ pub(crate) struct Status {
     /// Go on until interrupted: on a terminal redraw each second, elsewhere print each change
     #[arg(short, long)]
     watch: bool,
+    /// The control socket of a margay-bgpd, instead of felix'
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["node", "watch"])]
+    socket: Option<PathBuf>,
 }
 
 /// The sessions, once or until interrupted.
 pub(crate) async fn run(
     command: Command,
-    places: &Places,
+    places: impl AsyncFnOnce() -> anyhow::Result<Places>,
     format: Format,
 ) -> anyhow::Result<Answer> {
-    let Command::Status(Status { node, watch }) = command;
+    let (node, watch) = match command {
+        Command::Routes(routes) => return speaker::routes(routes).await,
+        Command::Peer(peer) => return speaker::peer(peer).await,
+        Command::Status(Status {
+            socket: Some(socket),
+            ..
+        }) => return speaker::sessions(socket).await,
+        Command::Status(Status { node, watch, .. }) => (node, watch),
+    };
+    let places = places().await?;
     if watch {
-        let never = follow(node.as_deref(), places, format).await?;
+        let never = follow(node.as_deref(), &places, format).await?;
         match never {}
     }
-    sessions(node.as_deref(), places).await
+    sessions(node.as_deref(), &places).await
 }
 
 async fn sessions(node: Option<&str>, places: &Places) -> anyhow::Result<Answer> {

@@ -66,7 +66,7 @@ struct Common {
 enum Command {
     /// The controller, its nodes, and objects that have problems
     Status,
-    /// BGP sessions
+    /// BGP sessions and routes
     #[command(subcommand)]
     Bgp(bgp::Command),
     /// Routes that felix keeps: to pods, for its blocks, and those learned by BGP
@@ -116,7 +116,7 @@ async fn run(
     let places = || Places::find(run.as_deref(), &cluster, plugin);
     match command {
         Command::Status => status::run(&places().await?).await,
-        Command::Bgp(command) => bgp::run(command, &places().await?, output).await,
+        Command::Bgp(command) => bgp::run(command, async || places().await, output).await,
         Command::Routes(which) => routes::run(&which, &places().await?).await,
         Command::Ruleset(which) => ruleset::run(&which, &places().await?).await,
         Command::Drift(which) => drift::run(&which, &places().await?).await,

@@ -1,7 +1,7 @@
 # Margay: `make demo` shows it, `make test` proves it, `make bench` measures it. All but `build` need root.
 
 # Command that must exist, and the Debian package that has it.
-NEEDS := nft:nftables bird:bird2 ip:iproute2 ping:iputils-ping conntrack:conntrack vtysh:frr gobgpd:gobgpd
+NEEDS := nft:nftables bird:bird2 ip:iproute2 ping:iputils-ping conntrack:conntrack
 PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: demo test bench bench-bgp build packages lint
@@ -9,6 +9,8 @@ PATH := $(PATH):/usr/sbin:/sbin
 demo: build root
 	target/debug/margay-lab demo
 
+# The other ends of BGP sessions. Only here: their packages start services where there is a systemd.
+test: NEEDS += vtysh:frr gobgpd:gobgpd
 test: build root lint
 	cargo test --workspace --locked --no-fail-fast
 

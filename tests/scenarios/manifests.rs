@@ -41,7 +41,10 @@ fn resources(folder: &Path) -> Vec<PathBuf> {
     for entry in list.lines().filter_map(|line| line.strip_prefix("- ")) {
         let path = folder.join(entry);
         if path.is_dir() {
-            let inner = folder.parent().unwrap().join(entry.trim_start_matches("../"));
+            let inner = folder
+                .parent()
+                .unwrap()
+                .join(entry.trim_start_matches("../"));
             files.extend(resources(&inner));
         } else {
             files.push(path);

@@ -18,6 +18,7 @@ mod established;
 mod kubernetes;
 #[cfg(test)]
 mod manifests;
+#[cfg(test)]
 mod program;
 #[cfg(test)]
 mod restart;

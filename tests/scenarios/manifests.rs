@@ -12,7 +12,9 @@ fn the_rendered_manifest_is_the_base_put_together() {
     let mut expected = HEAD.to_owned();
     for file in resources(&manifests.join("base")) {
         let text = fs::read_to_string(&file).unwrap();
-        expected += &format!("---\n{}\n", text.trim_end_matches('\n'));
+        expected += "---\n";
+        expected += text.trim_end_matches('\n');
+        expected.push('\n');
     }
     let rendered = fs::read_to_string(manifests.join("margay.yaml")).unwrap();
     assert!(

@@ -42,8 +42,6 @@ const REPORT: Duration = Duration::from_secs(30);
 const REPORT_PAUSE: Duration = Duration::from_millis(50);
 /// Writing the snapshot takes at most one part in so many of the time.
 const SAVE_SHARE: u32 = 10;
-/// Least time between two of them: while pods start one after the other, each changes something.
-const SAVE_PAUSE: Duration = Duration::from_millis(50);
 /// How long until a refused claim is made again.
 const CLAIM_AGAIN: Duration = Duration::from_secs(5);
 
@@ -237,7 +235,8 @@ impl Client {
         Ok(before != revision)
     }
 
-    /// Writes down what is known: now, or when what the last time cost is outweighed.
+    /// Writes down what is known: now, or when what the last time cost is outweighed. No later: a felix that starts anew
+    /// without its controller would take the kernel back to what was written.
     fn save_soon(&mut self) {
         if self.not_before <= clock::now() {
             self.save();
@@ -258,7 +257,7 @@ impl Client {
             self.saver.save(self.snapshot.clone(), encode(&snapshot));
         }
         let now = clock::now();
-        self.not_before = now + (now.saturating_duration_since(begun) * SAVE_SHARE).max(SAVE_PAUSE);
+        self.not_before = now + now.saturating_duration_since(begun) * SAVE_SHARE;
     }
 }
 

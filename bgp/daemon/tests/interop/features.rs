@@ -21,7 +21,8 @@ const NO_ENHANCED: &str =
     "the OPEN of GoBGP 3.10.0 has the capabilities 1, 2, 5, 64, 65 and 73, not 70";
 const NO_EXTENDED_MESSAGES: &str =
     "the OPEN of GoBGP 3.10.0 has the capabilities 1, 2, 5, 64, 65 and 73, not 6";
-const NO_BFD: &str = "GoBGP 3.10.0 has no BFD: no such word in `gobgpd --help`, its documentation or its configuration";
+const NO_BFD: &str =
+    "GoBGP 3.10.0 has no BFD: neither `gobgpd --help` nor `gobgp neighbor --help` knows the word";
 
 /// Every row.
 pub(crate) const ALL: &[Feature] = &[

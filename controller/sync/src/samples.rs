@@ -108,7 +108,8 @@ pub(crate) fn state() -> impl Strategy<Value = NodeState> {
 }
 
 fn nth<K, V>(map: &BTreeMap<K, V>, pick: u8) -> &K {
-    map.keys().nth(usize::from(pick) % map.len()).unwrap()
+    let keys = map.keys().nth(usize::from(pick) % map.len());
+    keys.expect("the number is below the map's length")
 }
 
 fn ip(last: u8) -> IpAddr {

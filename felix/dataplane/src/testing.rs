@@ -33,7 +33,10 @@ pub(crate) fn pod_addresses() -> Vec<IpAddr> {
 }
 
 fn addresses(texts: &[&str]) -> Vec<IpAddr> {
-    texts.iter().map(|text| text.parse().unwrap()).collect()
+    let parsed = texts.iter().map(|text| text.parse());
+    parsed
+        .collect::<Result<_, _>>()
+        .expect("the texts here are addresses")
 }
 
 fn any_address() -> impl Strategy<Value = IpAddr> {
@@ -58,12 +61,13 @@ fn cidrs() -> impl Strategy<Value = Vec<IpNet>> {
         "fd00::/64",
         "2001:db8::/32",
     ];
-    let nets: Vec<IpNet> = nets.iter().map(|net| net.parse().unwrap()).collect();
+    let prefix = |text: &str| -> IpNet { text.parse().expect("the texts here are prefixes") };
+    let nets: Vec<IpNet> = nets.into_iter().map(prefix).collect();
     let count = nets.len();
     prop_oneof![
         8 => subsequence(nets, 0..=count),
-        1 => Just(vec!["0.0.0.0/0".parse().unwrap()]),
-        1 => Just(vec!["::/0".parse().unwrap()]),
+        1 => Just(vec![prefix("0.0.0.0/0")]),
+        1 => Just(vec![prefix("::/0")]),
     ]
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use margay_bgp::wire::{self, MessageType};
 use margay_bgpd::{Dial, HoldTime, State};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use node::{
     Node, announcement, connect, established, free_port, loopback, message, raw_peer, reason,
@@ -121,18 +121,24 @@ async fn a_stranger_is_closed_without_a_word() {
     assert!(octets.is_empty());
 }
 
-#[tokio::test]
-async fn a_bad_update_costs_its_own_route_and_nothing_else() {
+/// A node that waits for its peer, the peer's end of their session, and the node's port.
+async fn beside_raw_peer(own: u8, peer: u8) -> (Node, TcpStream, u16) {
     let port = free_port().await;
-    let mut settings = settings(23, 24, port);
+    let mut settings = settings(own, peer, port);
     settings
         .speaker
         .peers
         .values_mut()
         .for_each(|peer| peer.dial = Dial::Passive);
-    let mut one = Node::start(settings);
-    let mut peer = raw_peer(24, 23, port).await;
-    one.until("established", established).await;
+    let mut node = Node::start(settings);
+    let stream = raw_peer(peer, own, port).await;
+    node.until("established", established).await;
+    (node, stream, port)
+}
+
+#[tokio::test]
+async fn a_bad_update_costs_its_own_route_and_nothing_else() {
+    let (mut one, mut peer, _) = beside_raw_peer(23, 24).await;
     peer.write_all(&announcement(1, 0)).await.unwrap();
     peer.write_all(&announcement(2, 0)).await.unwrap();
     one.until_routes(&[
@@ -172,16 +178,7 @@ async fn a_bad_update_costs_its_own_route_and_nothing_else() {
 
 #[tokio::test]
 async fn a_thousand_strangers_do_not_disturb_a_session() {
-    let port = free_port().await;
-    let mut settings = settings(25, 26, port);
-    settings
-        .speaker
-        .peers
-        .values_mut()
-        .for_each(|peer| peer.dial = Dial::Passive);
-    let mut one = Node::start(settings);
-    let mut peer = raw_peer(26, 25, port).await;
-    one.until("established", established).await;
+    let (mut one, mut peer, port) = beside_raw_peer(25, 26).await;
     for _ in 0..1000 {
         let mut stranger = connect(27, 25, port).await;
         let mut octets = Vec::new();

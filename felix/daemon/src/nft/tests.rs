@@ -537,29 +537,29 @@ fn while_another_owns_the_table_the_writer_says_so_and_waits() {
     });
 }
 
-/// Not a test of its own: what [`a_killed_writer_leaves_its_table_to_the_next`] kills.
-#[test]
-#[ignore = "runs until it is killed"]
-fn a_writer_that_runs_until_it_is_killed() {
-    let running = Running::start(Ownership::Exclusive, beginning());
-    started(running.report());
-    println!("started");
-    loop {
-        std::thread::park();
-    }
-}
+/// Tells the process that is to be killed that it is meant.
+const TO_BE_KILLED: &str = "MARGAY_TEST_WRITER_TO_BE_KILLED";
 
 #[test]
 fn a_killed_writer_leaves_its_table_to_the_next() {
     use std::io::{BufRead as _, BufReader};
+    if std::env::var_os(TO_BE_KILLED).is_some() {
+        // The process below, in its parent's namespace.
+        let running = Running::start(Ownership::Exclusive, beginning());
+        started(running.report());
+        println!("started");
+        loop {
+            std::thread::park();
+        }
+    }
     in_netns(|| {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "--ignored",
                 "--nocapture",
-                "nft::tests::a_writer_that_runs_until_it_is_killed",
+                "nft::tests::a_killed_writer_leaves_its_table_to_the_next",
             ])
+            .env(TO_BE_KILLED, "")
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();

@@ -8,19 +8,22 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use margay_bgp::session::Failure;
-use margay_bgp::{Action, ConnectionId, Event, PeerName, PeerStatus, RouteChange, Speaker, State};
+use margay_bgp::{Action, ConnectionId, Event, PeerName, RouteChange, Speaker};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
 
-use crate::bfd::{Bfd, Report, Target, Targets};
+use crate::bfd::{Bfd, Report, Targets};
 use crate::clock::now;
 use crate::connection::{Connection, Reading};
 use crate::listener::Passwords;
 use crate::transport::Transport;
 use crate::trouble::{Counters, Trouble};
-use crate::{BfdStatus, Question, Settings, Status, listener, socket, trouble};
+use crate::{BfdStatus, Question, Settings, Status, listener, socket};
+
+mod status;
+mod witnesses;
 
 /// What other tasks tell the driver.
 #[derive(Debug)]
@@ -50,12 +53,8 @@ const READ: usize = 256 * 1024;
 /// Reads of one stream before it is others' turn.
 const READS: usize = 4;
 
-/// How often to look at what the kernel has dropped, and for how long that explains why a peer is down.
+/// How often to look at what the kernel has dropped.
 const LOOK: Duration = Duration::from_secs(2);
-const TROUBLE: Duration = Duration::from_secs(30);
-
-/// The status is published at once, and again after so long at the earliest: it holds every peer.
-const STATUS_PAUSE: Duration = Duration::from_millis(20);
 
 /// Owns the speaker and everything it acts on.
 pub(crate) struct Driver {
@@ -304,92 +303,6 @@ impl Driver {
         self.speaker.handle_event(event, now());
     }
 
-    /// Has BFD watch those peers that want it, from their first session on.
-    fn watch_peers(&mut self) {
-        let mut targets = Targets::new();
-        for (name, peer) in self.speaker.status() {
-            let transport = self.current.transport(peer.address);
-            let Some(settings) = transport.bfd else {
-                continue;
-            };
-            let before = self.watched.get(&name);
-            let before = before.filter(|target| target.peer == peer.address);
-            let local = peer.local_address.or(before.map(|target| target.local));
-            let (Some(local), Ok(scope)) = (local, socket::scope(peer.address, &transport)) else {
-                continue;
-            };
-            let target = Target {
-                peer: peer.address,
-                local,
-                scope,
-                hops: transport.ttl.hops(),
-                settings,
-            };
-            targets.insert(name, target);
-        }
-        if targets == self.watched {
-            return;
-        }
-        self.bfd_status.retain(|name, _| targets.contains_key(name));
-        if self.bfd.is_none() {
-            match Bfd::start(self.report.clone()) {
-                Ok(bfd) => self.bfd = Some(bfd),
-                Err(error) => warn!(%error, "no BFD: its thread cannot be started"),
-            }
-        }
-        if let Some(bfd) = &self.bfd {
-            bfd.watch(targets.clone());
-            self.watched = targets;
-        }
-    }
-
-    fn take_report(&mut self, report: Report) {
-        let Report { peer, status, lost } = report;
-        self.news = true;
-        if !self.watched.contains_key(&peer) {
-            return;
-        }
-        self.bfd_status.insert(peer.clone(), status);
-        if lost {
-            self.tell(Event::BfdDown(&peer));
-        }
-    }
-
-    /// Finds out what the kernel has dropped, if a peer is down that this may be about.
-    fn look_for_trouble(&mut self) {
-        let Ok(text) = std::fs::read_to_string(trouble::COUNTERS) else {
-            return;
-        };
-        let dropped = Counters::parse(&text);
-        let before = std::mem::replace(&mut self.dropped, dropped);
-        let now = now();
-        self.troubles.retain(|_, (_, seen)| now < *seen + TROUBLE);
-        if dropped == before {
-            return;
-        }
-        let mut silent = Vec::new();
-        for (name, peer) in &self.current.speaker.peers {
-            let transport = self.current.transport(peer.address);
-            if let Some(trouble) = dropped.since(before, &transport) {
-                self.news = true;
-                self.troubles.insert(name.clone(), (trouble, now));
-                silent.push(peer.address);
-            }
-        }
-        // The kernel drops the end of such a stream too: whoever waited for it would wait for long.
-        let useless = self.connections.iter().filter(|(_, connection)| {
-            let mut peers = silent.iter();
-            peers.any(|peer| connection.is_silence_of(*peer))
-        });
-        for id in useless.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.connections.remove(&id);
-            self.tell(Event::Closed {
-                connection: id,
-                why: Failure::TimedOut,
-            });
-        }
-    }
-
     /// Listens at these places and no others.
     fn listen(&mut self, places: &[SocketAddr]) {
         self.listeners.retain(|place, (task, _)| {
@@ -472,15 +385,6 @@ impl Driver {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.watch(id, self.events.clone(), &mut self.tasks);
         }
-    }
-
-    fn came_from_afar(&mut self, remote: IpAddr, ttl: u8) {
-        let peers = &self.current.speaker.peers;
-        if let Some((name, _)) = peers.iter().find(|(_, peer)| peer.address == remote) {
-            let trouble = Trouble::TooFar { ttl: Some(ttl) };
-            self.troubles.insert(name.clone(), (trouble, now()));
-        }
-        debug!(%remote, ttl, "connection from too far away, closed");
     }
 
     fn connected(&mut self, id: ConnectionId, stream: TcpStream, transport: Transport) {
@@ -588,80 +492,5 @@ impl Driver {
             let _ = events.send(event).await;
         });
         self.dials.insert(id, task);
-    }
-
-    /// Sessions that come and go are told, and why one is down when that is news; attempts are not.
-    fn log_state(&mut self, peer: PeerName, from: State, to: State, reason: Option<String>) {
-        let Some(reason) = reason else {
-            self.reasons.remove(&peer);
-            self.sessions_changed = true;
-            info!(%peer, %from, "session established");
-            return;
-        };
-        debug!(%peer, %from, %to, "session state changed");
-        let waits = matches!(to, State::Idle | State::Active) && from != State::Idle;
-        if waits && self.reasons.get(&peer) != Some(&reason) {
-            info!(%peer, reason, "session is down");
-            self.reasons.insert(peer, reason);
-        }
-    }
-
-    /// Adds what only the kernel knows.
-    fn explain(&self, name: &PeerName, peer: &mut PeerStatus) {
-        if peer.state == State::Established {
-            return;
-        }
-        if let Some((trouble, _)) = self.troubles.get(name) {
-            peer.reason = trouble.to_string();
-            trouble.hint().clone_into(&mut peer.hint);
-        } else if self.current.transport(peer.address).password.is_some()
-            && peer.reason.contains(&Failure::TimedOut.to_string())
-        {
-            // A kernel does not answer segments whose signature is not the one it expects.
-            peer.hint
-                .push_str(" Or the peer's password is another than ours, or it has none");
-        }
-    }
-
-    /// Makes the status current, or says when to come back.
-    fn publish_when_due(&mut self) -> Option<Instant> {
-        if !self.news {
-            return None;
-        }
-        let now = now();
-        let due = self
-            .published
-            .map_or(now, |published| published + STATUS_PAUSE);
-        if now < due {
-            return Some(due);
-        }
-        self.publish();
-        self.published = Some(now);
-        self.news = false;
-        None
-    }
-
-    /// Makes the status current, if it is not.
-    fn publish(&mut self) {
-        let mut peers = self.speaker.status();
-        for (name, peer) in &mut peers {
-            self.explain(name, peer);
-        }
-        let status = Status {
-            peers,
-            bfd: self.bfd_status.clone(),
-            listeners: self
-                .listeners
-                .iter()
-                .map(|(place, (_, state))| (*place, state.clone()))
-                .collect(),
-        };
-        self.reasons
-            .retain(|peer, _| status.peers.contains_key(peer));
-        self.status.send_if_modified(|current| {
-            let modified = *current != status;
-            *current = status;
-            modified
-        });
     }
 }

@@ -20,8 +20,6 @@ pub const CLIENT: &str = "client";
 /// Where every permitted connection ends: writes the epoch. Its end is the base chain's default verdict.
 pub const STAMP: &str = "stamp";
 
-/// `ct state` → what to do.
-pub const CT_STATES: &str = "ct_states";
 /// The current epoch.
 pub const EPOCH: &str = "epoch";
 /// The live epochs.

@@ -196,7 +196,6 @@ fn field(field: &Field) -> String {
         Field::ServerPort => "ct reply proto-src".to_owned(),
         Field::Id(id) => Ipv6Addr::from(*id).to_string(),
         Field::Epoch => format!("(ct mark & {EPOCH_MASK:#010x})"),
-        Field::CtState => "ct state".to_owned(),
     }
 }
 
@@ -208,7 +207,6 @@ fn key_type(key: KeyType) -> &'static str {
         KeyType::Protocol => "inet_proto",
         KeyType::Port => "inet_service",
         KeyType::Mark => "mark",
-        KeyType::CtState => "ct_state",
     }
 }
 
@@ -221,7 +219,6 @@ fn key_value(value: &KeyValue) -> String {
         KeyValue::Protocol(number) => protocol(*number),
         KeyValue::Port(port) => port.to_string(),
         KeyValue::Mark(mark) => format!("{mark:#010x}"),
-        KeyValue::CtState(state) => ct_state(*state).to_owned(),
     }
 }
 

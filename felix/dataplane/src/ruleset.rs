@@ -68,8 +68,6 @@ pub enum KeyType {
     Port,
     /// Mark, 4 octets in host order: an epoch, shifted.
     Mark,
-    /// `ct state` bit, 4 octets in host order.
-    CtState,
 }
 
 /// One key: a value for each field.
@@ -92,8 +90,6 @@ pub enum KeyValue {
     Port(u16),
     /// [`KeyType::Mark`], already shifted and masked.
     Mark(u32),
-    /// [`KeyType::CtState`].
-    CtState(CtState),
 }
 
 /// States of a packet's connection.
@@ -236,8 +232,6 @@ pub enum Field {
     Id(u128),
     /// `ct mark & EPOCH_MASK`.
     Epoch,
-    /// `ct state`.
-    CtState,
 }
 
 /// IP families.

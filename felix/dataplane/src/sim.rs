@@ -185,16 +185,11 @@ impl<'a> Run<'a> {
             Match::Family(family) => Family::of(&packet.source) == *family,
             Match::Protocol(protocol) => packet.protocol == *protocol,
             Match::Icmp6Types(types) => types.contains(&packet.icmp_type?),
-            Match::CtStates(states) => match self.field(&Field::CtState)? {
-                KeyValue::CtState(state) => states.contains(&state),
-                KeyValue::Link(_)
-                | KeyValue::Address(_)
-                | KeyValue::Prefix(_)
-                | KeyValue::Id(_)
-                | KeyValue::Protocol(_)
-                | KeyValue::Port(_)
-                | KeyValue::Mark(_) => return None,
-            },
+            // Without a connection the kernel says invalid (untracked is a connection state here).
+            Match::CtStates(states) => {
+                let connection = packet.connection.as_ref();
+                states.contains(&connection.map_or(CtState::Invalid, |connection| connection.state))
+            }
             Match::Direction(direction) => packet.connection.as_ref()?.direction == *direction,
             Match::ServerPort(first, last) => {
                 (*first..=*last).contains(&packet.connection.as_ref()?.server_port)
@@ -206,8 +201,7 @@ impl<'a> Run<'a> {
                 | KeyValue::Id(_)
                 | KeyValue::Protocol(_)
                 | KeyValue::Port(_)
-                | KeyValue::Mark(_)
-                | KeyValue::CtState(_) => return None,
+                | KeyValue::Mark(_) => return None,
             },
             Match::In(fields, set, test) => {
                 let key = self.key(fields)?;
@@ -243,10 +237,6 @@ impl<'a> Run<'a> {
             Field::ServerPort => Some(KeyValue::Port(connection?.server_port)),
             Field::Id(id) => Some(KeyValue::Id(*id)),
             Field::Epoch => Some(KeyValue::Mark(connection?.mark & EPOCH_MASK)),
-            // Without a connection the kernel says invalid (untracked is a connection state here).
-            Field::CtState => Some(KeyValue::CtState(
-                connection.map_or(CtState::Invalid, |connection| connection.state),
-            )),
         }
     }
 }

@@ -175,6 +175,9 @@ pub struct Set {
     pub order: SetOrder,
     /// What it has for a key.
     pub value: SetValue,
+    /// The most elements it may have, if there is a limit. The kernel then makes a hash table that need not grow, whose
+    /// look-ups are faster.
+    pub limit: Option<u32>,
 }
 
 /// How the elements of a set are to be understood.
@@ -264,8 +267,6 @@ impl FieldType {
     pub const PORT: Self = Self::new(13, 2, ByteOrder::Network);
     /// `mark`, host order.
     pub const MARK: Self = Self::new(19, 4, ByteOrder::Host);
-    /// `ct_state`, host order.
-    pub const CT_STATE: Self = Self::new(26, 4, ByteOrder::Host);
     /// `icmpv6_type`
     pub const ICMP6_TYPE: Self = Self::new(29, 1, ByteOrder::Network);
     /// `ifname`

@@ -83,6 +83,7 @@ pub(super) fn set(name: &str, key: &[KeyType], kind: SetKind) -> nft::Set {
         key: nft::KeyType::of(&fields),
         order,
         value,
+        limit: (key == [KeyType::Mark]).then_some(MARKS),
     }
 }
 
@@ -133,6 +134,8 @@ pub(super) fn verdict(verdict: &ours::Verdict) -> nft::Verdict {
     }
 }
 
+/// Elements of `@epoch` and `@window`: far more than there ever are within a batch, where the old ones still count.
+const MARKS: u32 = 1024;
 pub(super) const R0: Register = Register::FIRST;
 
 fn encode_match(matches: &Match, exprs: &mut Vec<Expr>) {
@@ -164,7 +167,10 @@ fn encode_match(matches: &Match, exprs: &mut Vec<Expr>) {
         }
         Match::CtStates(states) => {
             let bits = states.iter().fold(0, |bits, state| bits | state.bit());
-            load(Field::CtState, R0, exprs);
+            exprs.push(Expr::Ct {
+                key: CtKey::State,
+                to: R0,
+            });
             exprs.push(bitwise(R0, bits.to_ne_bytes().into(), [0; 4].into()));
             exprs.push(compare(Comparison::NotEqual, [0; 4].into()));
         }
@@ -233,8 +239,7 @@ pub(super) fn header_family(field: Field) -> Option<Family> {
         | Field::Protocol
         | Field::ServerPort
         | Field::Id(_)
-        | Field::Epoch
-        | Field::CtState => None,
+        | Field::Epoch => None,
     }
 }
 
@@ -311,13 +316,6 @@ fn load(field: Field, to: Register, exprs: &mut Vec<Expr>) -> u8 {
         Field::Epoch => (
             Expr::Ct {
                 key: CtKey::Mark,
-                to,
-            },
-            4,
-        ),
-        Field::CtState => (
-            Expr::Ct {
-                key: CtKey::State,
                 to,
             },
             4,
@@ -467,7 +465,6 @@ fn octets(value: &KeyValue) -> Octets {
         KeyValue::Protocol(protocol) => Octets::of(&[*protocol]),
         KeyValue::Port(port) => Octets::of(&port.to_be_bytes()),
         KeyValue::Mark(mark) => Octets::of(&mark.to_ne_bytes()),
-        KeyValue::CtState(state) => Octets::of(&state.bit().to_ne_bytes()),
     }
 }
 
@@ -501,7 +498,6 @@ pub(super) fn field_type(field: KeyType) -> nft::FieldType {
         KeyType::Protocol => nft::FieldType::PROTOCOL,
         KeyType::Port => nft::FieldType::PORT,
         KeyType::Mark => nft::FieldType::MARK,
-        KeyType::CtState => nft::FieldType::CT_STATE,
     }
 }
 

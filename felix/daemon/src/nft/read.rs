@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use margay_dataplane::diff::{Actual, ActualBase, ActualChain, ActualRule, ActualSet};
 use margay_dataplane::ruleset as ours;
-use margay_dataplane::ruleset::{
-    ChainType, CtState, Hook, HookPoint, Key, KeyType, KeyValue, SetKind,
-};
+use margay_dataplane::ruleset::{ChainType, Hook, HookPoint, Key, KeyType, KeyValue, SetKind};
 use margay_nftnl as nft;
 use margay_nftnl::{Generation, Socket, TableId};
 
@@ -131,14 +129,13 @@ fn known_set(set: &nft::Set, elements: &[nft::Element]) -> Option<ours::Set> {
 ///
 /// A content id is an IPv6 address to nft; none of our concatenations begins with an IPv6 address, so there it is an id.
 fn key_types(key: &nft::KeyType) -> Option<Vec<KeyType>> {
-    const FIELDS: [KeyType; 7] = [
+    const FIELDS: [KeyType; 6] = [
         KeyType::Link,
         KeyType::Ip4,
         KeyType::Ip6,
         KeyType::Protocol,
         KeyType::Port,
         KeyType::Mark,
-        KeyType::CtState,
     ];
     let number = |field: KeyType| nft::KeyType::of(&[encode::field_type(field)]).code;
     let mut code = key.code;
@@ -215,17 +212,6 @@ fn known_value(field: KeyType, octets: &[u8]) -> Option<KeyValue> {
         KeyType::Protocol => KeyValue::Protocol(*octets.first()?),
         KeyType::Port => KeyValue::Port(u16::from_be_bytes(octets.try_into().ok()?)),
         KeyType::Mark => KeyValue::Mark(u32::from_ne_bytes(octets.try_into().ok()?)),
-        KeyType::CtState => {
-            let bit = u32::from_ne_bytes(octets.try_into().ok()?);
-            let states = [
-                CtState::Invalid,
-                CtState::Established,
-                CtState::Related,
-                CtState::New,
-                CtState::Untracked,
-            ];
-            KeyValue::CtState(states.into_iter().find(|state| state.bit() == bit)?)
-        }
     })
 }
 

@@ -39,9 +39,10 @@ fn a_foreign_rule_has_its_chain_filled_again() {
 fn a_set_of_another_type_is_made_anew_with_the_rules_that_look_into_it() {
     let ruleset = lower(&State::default().policy, &State::default().local);
     let mut actual = Actual::from(&ruleset);
-    actual
-        .sets
-        .insert(names::CT_STATES.to_owned(), ActualSet::Foreign);
+    actual.sets.insert(
+        names::from_pod(crate::ruleset::Family::V4).to_owned(),
+        ActualSet::Foreign,
+    );
     let operations = diff(&actual, &ruleset);
     kernel::apply(&mut actual, &operations).unwrap();
     assert_eq!(actual, Actual::from(&ruleset));

@@ -56,7 +56,6 @@ pub(crate) fn base(epochs: &Epochs) -> Ruleset {
         let service = [KeyType::Id, address, KeyType::Protocol, KeyType::Port];
         set(names::services(family), SetKind::Set, &service);
     }
-    sets.insert(names::CT_STATES.to_owned(), ct_states());
 
     let hook = |point, priority| {
         Some(Hook {
@@ -206,21 +205,8 @@ fn jump(chain: &str) -> Action {
 pub(crate) const RETURN: Action = Action::Verdict(Verdict::Return);
 const ACCEPT: Action = Action::Verdict(Verdict::Accept);
 const DROP: Action = Action::Verdict(Verdict::Drop);
-
-fn ct_states() -> Set {
-    let verdicts = [
-        (CtState::Established, Verdict::Jump(names::KNOWN.to_owned())),
-        (CtState::Related, Verdict::Jump(names::KNOWN.to_owned())),
-        (CtState::Invalid, Verdict::Drop),
-        (CtState::Untracked, Verdict::Drop),
-    ];
-    let elements = verdicts.map(|(state, verdict)| (vec![KeyValue::CtState(state)], Some(verdict)));
-    Set {
-        key: vec![KeyType::CtState],
-        kind: SetKind::Map,
-        elements: BTreeMap::from(elements),
-    }
-}
+const ORIGINAL: Match = Match::Direction(CtDirection::Original);
+const REPLY: Match = Match::Direction(CtDirection::Reply);
 
 fn prerouting() -> Vec<Rule> {
     let from = |address: Ipv6Addr, length| {
@@ -274,15 +260,10 @@ fn forward() -> Vec<Rule> {
     let mut rules = vec![
         rule(current, ACCEPT, "judged since the last change"),
         rule(others, ACCEPT, "neither from nor to a pod"),
-        rule(
-            Vec::new(),
-            Action::Map(vec![Field::CtState], names::CT_STATES.to_owned()),
-            "",
-        ),
+        not_new(),
         rule(Vec::new(), jump(names::CLIENT), ""),
     ];
     rules.extend(server());
-    rules.push(rule(Vec::new(), goto(names::STAMP), ""));
     rules
 }
 
@@ -307,11 +288,7 @@ fn input() -> Vec<Rule> {
             ACCEPT,
             "answers to the node's own processes",
         ),
-        rule(
-            Vec::new(),
-            Action::Map(vec![Field::CtState], names::CT_STATES.to_owned()),
-            "",
-        ),
+        not_new(),
         // The server is the node itself. The servers' chains do not hang on this hook, so the kernel need not validate
         // them for it.
         rule(Vec::new(), jump(names::CLIENT), ""),
@@ -319,10 +296,23 @@ fn input() -> Vec<Rule> {
     ]
 }
 
-/// Accepts, or returns to be judged.
+/// What does not begin a connection: `known` drops it, accepts it, or returns to have it judged.
+fn not_new() -> Rule {
+    let states = CtState::ALL
+        .into_iter()
+        .filter(|state| *state != CtState::New);
+    rule(
+        vec![Match::CtStates(states.collect())],
+        jump(names::KNOWN),
+        "",
+    )
+}
+
 fn known() -> Vec<Rule> {
+    let foreign = Match::CtStates([CtState::Invalid, CtState::Untracked].into());
     let window = Match::In(vec![Field::Epoch], names::WINDOW.to_owned(), Test::IsNot);
     let mut rules = vec![
+        rule(vec![foreign], DROP, "of no connection"),
         rule(
             vec![is_in(vec![Field::Epoch], names::EPOCH)],
             ACCEPT,
@@ -350,19 +340,24 @@ fn client() -> Vec<Rule> {
         rules.push(rule(Vec::new(), egress, ""));
     }
     // A client without an element is no pod of ours, or an open one.
+    for elsewhere in [
+        [Match::OurLink(Side::In, Test::IsNot), ORIGINAL],
+        [REPLY, Match::OurLink(Side::Out, Test::IsNot)],
+    ] {
+        rules.push(rule(elsewhere.into(), RETURN, "its client is no pod here"));
+    }
     for family in Family::BOTH {
-        for (direction, side, link) in [
-            (CtDirection::Original, Side::In, Field::InLink),
-            (CtDirection::Reply, Side::Out, Field::OutLink),
-        ] {
+        for (direction, link) in [(ORIGINAL, Field::InLink), (REPLY, Field::OutLink)] {
             let stranger = Match::In(
                 vec![link, Field::Client(family)],
                 names::pod_source(family).to_owned(),
                 Test::IsNot,
             );
-            let mut matches = by_link(direction, side);
-            matches.push(stranger);
-            rules.push(rule(matches, DROP, "its client is no known pod"));
+            rules.push(rule(
+                vec![direction, stranger],
+                DROP,
+                "its client is no known pod",
+            ));
         }
     }
     rules
@@ -377,25 +372,16 @@ fn server() -> Vec<Rule> {
         rules.push(rule(Vec::new(), ingress, ""));
     }
     // A server without an element is no pod of ours, or a closed one.
-    for (direction, side) in [
-        (CtDirection::Reply, Side::In),
-        (CtDirection::Original, Side::Out),
+    for elsewhere in [
+        [Match::OurLink(Side::Out, Test::IsNot), ORIGINAL],
+        [REPLY, Match::OurLink(Side::In, Test::IsNot)],
     ] {
         rules.push(rule(
-            by_link(direction, side),
-            DROP,
-            "its server is no known pod",
+            elsewhere.into(),
+            goto(names::STAMP),
+            "its server is no pod here",
         ));
     }
+    rules.push(rule(Vec::new(), DROP, "its server is no known pod"));
     rules
-}
-
-/// A packet of this direction by one of our links. What most packets fail comes first: a first packet is of the
-/// original direction.
-fn by_link(direction: CtDirection, side: Side) -> Vec<Match> {
-    let (direction, link) = (Match::Direction(direction), Match::OurLink(side, Test::Is));
-    match side {
-        Side::In => vec![link, direction],
-        Side::Out => vec![direction, link],
-    }
 }

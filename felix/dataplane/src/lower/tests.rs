@@ -131,6 +131,34 @@ fn a_server_must_be_a_known_pod_in_both_directions() {
     assert_eq!(passes(("mgy1", "10.0.0.3")), [false, false]);
 }
 
+/// A stamp is for the whole connection, so whoever gets one must have been judged by every list of it: also when a packet
+/// with a pod's address takes a way that is not the pod's.
+#[test]
+fn a_pods_address_is_judged_whatever_link_the_packet_takes() {
+    let deny = |direction| RuleList {
+        direction,
+        tiers: vec![TierRules {
+            name: "t".to_owned(),
+            rules: Vec::new(),
+            end: TierEnd::Deny,
+        }],
+    };
+    let (mut policy, mut local) = two_pods(&deny(Direction::Ingress), &deny(Direction::Egress));
+    let open_pod = PodId::new("ns", "open");
+    attach(&mut local, &open_pod, "mgy9", &["10.0.0.9"]);
+    policy.endpoints.insert(open_pod, endpoint(None, None));
+    let ruleset = lower(&policy, &local);
+    let passes = |client, server| {
+        let packets = [first_packet(client, server), answer(client, server)];
+        packets.map(|packet| run(&ruleset, &packet).accepted)
+    };
+    let (far, pod) = ("192.0.2.1", "10.0.0.1");
+    let open = ("mgy9", "10.0.0.9");
+    assert_eq!(passes(("eth0", pod), ("eth1", far)), [true, true]);
+    assert_eq!(passes(("eth0", pod), open), [false, false]);
+    assert_eq!(passes(open, ("eth0", pod)), [false, false]);
+}
+
 #[test]
 fn an_untouched_connection_gets_the_new_epoch_without_being_judged() {
     let (policy, mut local) = two_pods(

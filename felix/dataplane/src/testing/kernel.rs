@@ -276,7 +276,6 @@ fn field_type(field: &Field) -> KeyType {
         Field::ServerPort => KeyType::Port,
         Field::Id(_) => KeyType::Id,
         Field::Epoch => KeyType::Mark,
-        Field::CtState => KeyType::CtState,
     }
 }
 
@@ -291,7 +290,6 @@ fn check_key(set: &Set, key: &Key) -> Result<(), String> {
             KeyValue::Protocol(_) => KeyType::Protocol,
             KeyValue::Port(_) => KeyType::Port,
             KeyValue::Mark(_) => KeyType::Mark,
-            KeyValue::CtState(_) => KeyType::CtState,
         })
         .collect();
     let ranges = key.iter().any(|value| matches!(value, KeyValue::Prefix(_)));

@@ -154,6 +154,11 @@ impl Set {
             SetValue::Other(kind) => w.u32(uapi::NFTA_SET_DATA_TYPE, kind),
         }
         w.u32(uapi::NFTA_SET_ID, id);
+        if let Some(limit) = self.limit {
+            let description = w.nest(uapi::NFTA_SET_DESC);
+            w.u32(uapi::NFTA_SET_DESC_SIZE, limit);
+            w.close(description);
+        }
         let order: u32 = match self.key.byte_order {
             None => 0,
             Some(ByteOrder::Host) => 1,
@@ -194,6 +199,14 @@ impl Set {
                 (0, _) => SetValue::Nothing,
                 (_, uapi::NFT_DATA_VERDICT) => SetValue::Verdict,
                 (_, kind) => SetValue::Other(kind),
+            },
+            limit: match attrs.find(uapi::NFTA_SET_DESC)? {
+                Some(description) => description
+                    .nested()
+                    .find(uapi::NFTA_SET_DESC_SIZE)?
+                    .map(|limit| limit.u32("limit of a set"))
+                    .transpose()?,
+                None => None,
             },
         })
     }

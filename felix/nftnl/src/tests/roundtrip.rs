@@ -92,7 +92,7 @@ fn rules_that_nft_makes_of_the_same_words_are_the_same() {
             r#"flush chain inet scratch raw; flush chain inet scratch forward; flush chain inet scratch nat
             add rule inet scratch raw iifname != "mgy*" accept comment "not ours"
             add rule inet scratch raw iifname . ip saddr != @pod_source counter drop
-            add rule inet scratch forward ct state vmap @states
+            add rule inet scratch forward ct state invalid,untracked drop
             add rule inet scratch forward ct original ip saddr vmap @from_pod
             add rule inet scratch forward jump judge
             add rule inet scratch nat masquerade comment "leaves the pools""#,

@@ -84,6 +84,7 @@ pub(crate) fn set(name: &str, fields: &[FieldType], order: SetOrder, value: SetV
         key: KeyType::of(fields),
         order,
         value,
+        limit: None,
     }
 }
 
@@ -268,7 +269,25 @@ fn base_rules() -> Vec<(&'static str, Rule)> {
                 Expr::Verdict(Verdict::Drop),
             ],
         ),
-        rule("forward", "", vec![ct(CtKey::State, 0), vmap("states")]),
+        rule(
+            "forward",
+            "",
+            vec![
+                ct(CtKey::State, 0),
+                Expr::Bitwise {
+                    from: Register::new(0),
+                    to: Register::new(0),
+                    mask: 65_u32.to_ne_bytes().into(),
+                    xor: [0; 4].into(),
+                },
+                Expr::Compare {
+                    op: Comparison::NotEqual,
+                    register: Register::new(0),
+                    value: [0; 4].into(),
+                },
+                Expr::Verdict(Verdict::Drop),
+            ],
+        ),
         rule(
             "forward",
             "",
@@ -377,13 +396,6 @@ fn sets() -> Vec<(Set, Vec<Element>)> {
             vec![element(&key(&[&link("mgy0123456789a"), &address(1)]), None)],
         ),
         (
-            set("states", &[FieldType::CT_STATE], Keys, Verdicts),
-            vec![
-                element(&1_u32.to_ne_bytes(), Some(Verdict::Drop)),
-                element(&2_u32.to_ne_bytes(), Some(goto("known"))),
-            ],
-        ),
-        (
             set("from_pod", &[FieldType::IPV4], Keys, Verdicts),
             vec![
                 element(&address(1), Some(goto("judge"))),
@@ -391,7 +403,10 @@ fn sets() -> Vec<(Set, Vec<Element>)> {
             ],
         ),
         (
-            set("epoch", &[FieldType::MARK], Keys, Nothing),
+            Set {
+                limit: Some(16),
+                ..set("epoch", &[FieldType::MARK], Keys, Nothing)
+            },
             vec![element(&0x0010_0000_u32.to_ne_bytes(), None)],
         ),
         (

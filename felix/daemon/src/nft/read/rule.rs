@@ -287,7 +287,6 @@ fn take_field(exprs: &mut &[Expr]) -> Option<Field> {
         ] if number(*mask) == Some(EPOCH_MASK) => (Field::Epoch, rest),
         [Expr::Ct { key, .. }, rest @ ..] => {
             let field = match key {
-                CtKey::State => Field::CtState,
                 CtKey::Source4(Direction::Original) => Field::Client(Family::V4),
                 CtKey::Source6(Direction::Original) => Field::Client(Family::V6),
                 CtKey::Source4(Direction::Reply) => Field::Server(Family::V4),
@@ -296,6 +295,7 @@ fn take_field(exprs: &mut &[Expr]) -> Option<Field> {
                 CtKey::SourcePort(Direction::Original)
                 | CtKey::Direction
                 | CtKey::Mark
+                | CtKey::State
                 | CtKey::Protocol
                 | CtKey::Destination4(_)
                 | CtKey::Destination6(_)

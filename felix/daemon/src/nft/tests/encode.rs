@@ -19,7 +19,6 @@ fn fields() -> Vec<Field> {
         Field::ServerPort,
         Field::Id(u128::MAX - 5),
         Field::Epoch,
-        Field::CtState,
     ];
     for family in Family::BOTH {
         fields.extend([
@@ -283,14 +282,14 @@ fn a_key_of_several_fields_is_padded() {
         KeyValue::Link("mgy1".into()),
         KeyValue::Protocol(6),
         KeyValue::Port(80),
-        KeyValue::CtState(CtState::New),
+        KeyValue::Mark(8),
     ];
     let element = encode::element(&key, Some(&Verdict::Return))
         .next()
         .unwrap();
     let fields = ["6d677931000000000000000000000000", "06000000", "00500000"].concat();
-    let state = u32::from_be_bytes(8_u32.to_ne_bytes());
-    let expected = format!("0x{fields}{state:08x}");
+    let mark = u32::from_be_bytes(8_u32.to_ne_bytes());
+    let expected = format!("0x{fields}{mark:08x}");
     assert_eq!(format!("{:?}", element.key), expected);
     assert_eq!(element.verdict, Some(nft::Verdict::Return));
 }

@@ -14,11 +14,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::strict::Step;
 use crate::{convert, names, strict, v1};
 
 mod kinds;
+mod lines;
 
 use kinds::Scope;
+use lines::Lines;
 
 #[cfg(test)]
 mod tests;
@@ -167,7 +170,7 @@ pub fn documents(file: impl AsRef<Path>, text: &str) -> Vec<Result<Document, Doc
     for chunk in chunks(text) {
         match serde_saphyr::from_str::<Value>(&chunk.text) {
             Ok(Value::Null) => {}
-            Ok(value) => flatten(value, &file, &chunk, &mut results),
+            Ok(value) => flatten(value, &file, &chunk, &mut Vec::new(), &mut results),
             Err(error) => {
                 let at = error.location().map_or(1, |location| location.line());
                 results.push(Err(DocumentError {
@@ -232,10 +235,12 @@ fn chunks(text: &str) -> Vec<Chunk> {
     chunks
 }
 
+/// Adds the object, or of a list each item; `place` leads from the document to it.
 fn flatten(
     value: Value,
     file: &str,
     chunk: &Chunk,
+    place: &mut Vec<Step>,
     results: &mut Vec<Result<Document, DocumentError>>,
 ) {
     let kind = value
@@ -244,15 +249,24 @@ fn flatten(
         .unwrap_or_default();
     match value.get("items") {
         Some(Value::Array(items)) if kind.ends_with("List") => {
-            for item in items {
-                flatten(item.clone(), file, chunk, results);
+            place.push(Step::Key("items".to_owned()));
+            for (index, item) in items.iter().enumerate() {
+                place.push(Step::Index(index));
+                flatten(item.clone(), file, chunk, place, results);
+                place.pop();
             }
+            place.pop();
         }
-        Some(_) | None => results.push(object(value, file, chunk)),
+        Some(_) | None => results.push(object(value, file, chunk, place)),
     }
 }
 
-fn object(raw: Value, file: &str, chunk: &Chunk) -> Result<Document, DocumentError> {
+fn object(
+    raw: Value,
+    file: &str,
+    chunk: &Chunk,
+    place: &[Step],
+) -> Result<Document, DocumentError> {
     let text = |path: &str| {
         raw.pointer(path)
             .and_then(Value::as_str)
@@ -290,7 +304,11 @@ fn object(raw: Value, file: &str, chunk: &Chunk) -> Result<Document, DocumentErr
             ));
         }
     }
-    let read = Read { raw: &raw, chunk };
+    let read = Read {
+        raw: &raw,
+        chunk,
+        place,
+    };
     let result = read.object(&api_version, &kind, &key);
     let (object, unknown) = result.map_err(|(line, reason)| refuse(line, reason))?;
     let mut warnings: Vec<String> = unknown
@@ -313,6 +331,8 @@ type Refusal = (usize, String);
 struct Read<'a> {
     raw: &'a Value,
     chunk: &'a Chunk,
+    /// The way from the chunk's document to it: it may be a list's item.
+    place: &'a [Step],
 }
 
 impl Read<'_> {
@@ -383,15 +403,10 @@ impl Read<'_> {
     ) -> Result<(Object, Vec<String>), Refusal> {
         let here = |reason: String| (self.chunk.content, reason);
         let raw = kinds::defaulted(self.raw);
-        let mut object: Box<T> = Box::new(strict::typed(&raw).map_err(|reason| {
-            // The YAML reader often knows the line of what has the wrong type.
-            let line = serde_saphyr::from_str::<T>(&self.chunk.text)
-                .err()
-                .and_then(|error| error.location())
-                .and_then(|location| usize::try_from(location.line()).ok())
-                .map_or(self.chunk.content, |line| {
-                    self.chunk.first + line.max(1) - 1
-                });
+        let mut object: Box<T> = Box::new(strict::typed(&raw).map_err(|(path, reason)| {
+            let path: Vec<Step> = self.place.iter().cloned().chain(path).collect();
+            let line = Lines::of(&self.chunk.text).and_then(|lines| lines.at(&path));
+            let line = line.map_or(self.chunk.content, |line| self.chunk.first + line - 1);
             (line, reason)
         })?);
         let mut unknown = strict::unknown_fields(self.raw, &*object);

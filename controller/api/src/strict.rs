@@ -46,50 +46,62 @@ fn compare(raw: &Value, known: &Value, path: &str, unknown: &mut Vec<String>) {
 /// Reads `raw` as a `T`.
 ///
 /// # Errors
-/// The path of the offending field and what is wrong with it.
-pub(crate) fn typed<T: DeserializeOwned>(raw: &Value) -> Result<T, String> {
+/// The path of the offending field, as far as it is known, and what is wrong with it.
+pub(crate) fn typed<T: DeserializeOwned>(raw: &Value) -> Result<T, (Vec<Step>, String)> {
     T::deserialize(raw).map_err(|error| {
         let error = error.to_string();
-        match locate::<T>(raw, &mut Vec::new(), &error) {
-            Some(path) => format!("{path}: {error}"),
-            None => error,
+        let mut path = Vec::new();
+        locate::<T>(raw, &mut path, &error);
+        let text = path
+            .iter()
+            .fold(String::new(), |path, step| step.append_to(path));
+        if path.is_empty() {
+            (path, error)
+        } else {
+            (path, format!("{text}: {error}"))
         }
     })
 }
 
-/// The path of the deepest field without which reading no longer fails that way.
-fn locate<T: DeserializeOwned>(raw: &Value, place: &mut Vec<Step>, error: &str) -> Option<String> {
-    let steps: Vec<Step> = match place.iter().try_fold(raw, |value, step| step.of(value))? {
-        Value::Object(map) => map.keys().cloned().map(Step::Key).collect(),
-        Value::Array(list) => (0..list.len()).map(Step::Index).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return None,
+/// Makes `place` the path of the deepest field without which reading no longer fails that way.
+fn locate<T: DeserializeOwned>(raw: &Value, place: &mut Vec<Step>, error: &str) {
+    let steps: Vec<Step> = match place.iter().try_fold(raw, |value, step| step.of(value)) {
+        Some(Value::Object(map)) => map.keys().cloned().map(Step::Key).collect(),
+        Some(Value::Array(list)) => (0..list.len()).map(Step::Index).collect(),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) | None => return,
     };
     for step in steps {
         let mut without = raw.clone();
-        step.remove(
-            place
-                .iter()
-                .try_fold(&mut without, |value, step| step.of_mut(value))?,
-        );
+        let Some(parent) = place
+            .iter()
+            .try_fold(&mut without, |value, step| step.of_mut(value))
+        else {
+            return;
+        };
+        step.remove(parent);
         let cured = T::deserialize(&without).map_or_else(|now| now.to_string() != error, |_| true);
         if cured {
             place.push(step);
-            let path = place.iter().fold(String::new(), |path, step| match step {
-                Step::Key(key) => join(&path, key),
-                Step::Index(index) => format!("{path}[{index}]"),
-            });
-            return locate::<T>(raw, place, error).or(Some(path));
+            return locate::<T>(raw, place, error);
         }
     }
-    None
 }
 
-enum Step {
+/// One step from a value to a value inside.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
     Key(String),
     Index(usize),
 }
 
 impl Step {
+    fn append_to(&self, path: String) -> String {
+        match self {
+            Self::Key(key) => join(&path, key),
+            Self::Index(index) => format!("{path}[{index}]"),
+        }
+    }
+
     fn of<'a>(&self, value: &'a Value) -> Option<&'a Value> {
         match self {
             Self::Key(key) => value.get(key),

@@ -34,7 +34,19 @@ fn a_field_of_the_wrong_type_is_named_with_its_line() {
     );
     let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n  ingress:\n  - {}\n  - ports:\n    - port: 80\n    - port: [80]\n";
     let reason = reason(text);
-    assert!(reason.contains("spec.ingress[1].ports[1].port"), "{reason}");
+    assert!(
+        reason.starts_with("world.yaml:9: ") && reason.contains("spec.ingress[1].ports[1].port"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn an_item_of_a_list_is_refused_at_its_own_line() {
+    let text = "kind: List\napiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: a}\n- apiVersion: v1\n  kind: Pod\n  metadata: {name: b}\n  spec:\n    hostNetwork: 7\n";
+    let results = documents("world.yaml", text);
+    assert!(results[0].is_ok());
+    let error = results[1].as_ref().unwrap_err();
+    assert_eq!((error.line, results.len()), (11, 2), "{error}");
 }
 
 #[test]

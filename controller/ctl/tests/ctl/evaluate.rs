@@ -146,7 +146,7 @@ fn what_is_wrong_in_the_world_is_told_and_the_rest_is_used() {
     assert!(answers.contains(r#""verdict":"allow""#), "{answers}");
     let errors = errors.replace(folder.path().to_str().unwrap(), "WORLD");
     assert_snapshot!(errors, @r"
-    margayctl: WORLD/more.yaml:1: metadata.name: invalid type: integer `7`, expected a string
+    margayctl: WORLD/more.yaml:3: metadata.name: invalid type: integer `7`, expected a string
     margayctl: WORLD/more.yaml:5: apps/v1 Deployment shop/web: kind not known, skipped
     ");
 }

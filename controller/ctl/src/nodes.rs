@@ -90,15 +90,19 @@ pub(crate) async fn ask(places: &Places, only: Option<&str>) -> anyhow::Result<N
         if only.is_some_and(|only| only != name) {
             continue;
         }
-        let view = views.remove(name);
         nodes.push(match socket.get::<NodeStatus>("/status").await {
-            Ok(status) => Node {
-                name: name.clone(),
-                source: Source::Felix,
-                status: Some(status),
-                view,
-            },
-            Err(error) => reported(name.clone(), view, &format!("{error:#}")),
+            Ok(status) => {
+                // A machine's host name need not be the node's.
+                let named = status.node.as_ref().map(|node| node.0.clone());
+                let name = named.unwrap_or_else(|| name.clone());
+                Node {
+                    view: views.remove(&name),
+                    name,
+                    source: Source::Felix,
+                    status: Some(status),
+                }
+            }
+            Err(error) => reported(name.clone(), views.remove(name), &format!("{error:#}")),
         });
     }
     let known: Vec<String> = places.nodes.keys().chain(views.keys()).cloned().collect();

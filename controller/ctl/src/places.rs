@@ -42,6 +42,8 @@ impl Plugin {
 pub(crate) struct Places {
     /// The controller's; it may not exist on a node of a real cluster.
     pub(crate) controller: Socket,
+    /// Those of the controller's other replicas that are ready: an agent speaks with one of them alone.
+    pub(crate) replicas: Vec<Socket>,
     /// Those of felix by node: all nodes of a lab or cluster, or the one of this machine.
     pub(crate) nodes: BTreeMap<String, Socket>,
     /// The cluster that they are in, if it was reached by its API.
@@ -97,6 +99,7 @@ impl Places {
         }
         Ok(Self {
             controller: Socket::new(dir.join("controller.sock"), "margay-controller"),
+            replicas: Vec::new(),
             nodes,
             cluster: None,
         })

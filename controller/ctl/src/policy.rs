@@ -2,7 +2,7 @@
 
 mod evaluate;
 mod explain;
-mod status;
+pub(crate) mod status;
 mod world;
 
 use clap::Subcommand;

@@ -151,11 +151,16 @@ impl Remote {
         controllers.sort_by(|(waits, name, _), (other_waits, other, _)| {
             (waits, name).cmp(&(other_waits, other))
         });
-        let (_, _, controller) = controllers.into_iter().next().ok_or_else(|| {
+        let mut controllers = controllers.into_iter();
+        let (_, _, controller) = controllers.next().ok_or_else(|| {
             anyhow!("namespace {namespace} of this cluster has no pod of the controller")
         })?;
+        let replicas = controllers.filter(|(waits, _, _)| !waits);
         Ok(Places {
             controller: Socket::inside(controller),
+            replicas: replicas
+                .map(|(_, _, replica)| Socket::inside(replica))
+                .collect(),
             nodes,
             cluster: Some(self.clone()),
         })

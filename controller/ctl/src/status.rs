@@ -9,10 +9,16 @@ use serde_json::json;
 use crate::nodes::{self, Node, Nodes, Source};
 use crate::output::{Answer, Paint, count, duration, list, table};
 use crate::places::Places;
+use crate::policy;
 
 /// The controller, the nodes, and what is wrong with objects.
 pub(crate) async fn run(places: &Places) -> anyhow::Result<Answer> {
-    let status = places.controller.get::<ControllerStatus>("/status").await;
+    let mut status = places.controller.get::<ControllerStatus>("/status").await;
+    if let Ok(status) = &mut status
+        && !places.replicas.is_empty()
+    {
+        together(places, status).await?;
+    }
     let objects = match &status {
         Ok(_) => places.controller.get::<ObjectsPage>("/objects").await?,
         Err(_) => ObjectsPage::default(),
@@ -43,6 +49,17 @@ pub(crate) async fn run(places: &Places) -> anyhow::Result<Answer> {
         text,
         json!({ "controller": controller, "nodes": by_name, "objects": objects }),
     ))
+}
+
+/// Makes it what all replicas know together: agents speak with one of them each.
+async fn together(places: &Places, status: &mut ControllerStatus) -> anyhow::Result<()> {
+    for replica in &places.replicas {
+        status.connected += replica.get::<ControllerStatus>("/status").await?.connected;
+    }
+    let policies = policy::status::ask(places).await?.policies;
+    let realised = policies.values().filter(|policy| policy.waiting.is_empty());
+    status.realised = u32::try_from(realised.count()).unwrap_or(u32::MAX);
+    Ok(())
 }
 
 fn controller_line(status: &ControllerStatus) -> String {

@@ -1,6 +1,6 @@
 //! The whole controller: starts the tasks, in order, and stops them.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,9 +183,7 @@ impl Controller {
         let health_server = health_address
             .map(|address| health::start(address, health.clone()))
             .transpose()?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = listener(listen).await?;
         let address = listener
             .local_addr()
             .context("the listening socket has no address")?;
@@ -478,6 +476,19 @@ fn run() -> anyhow::Result<String> {
         .and_then(|mut file| file.read_exact(&mut octets))
         .context("cannot read /dev/urandom")?;
     Ok(format!("{:016x}", u64::from_ne_bytes(octets)))
+}
+
+/// Listens; for every address of a kernel without IPv6, where `[::]` cannot be, on those of IPv4.
+async fn listener(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = match TcpListener::bind(listen).await {
+        Err(error)
+            if listen.ip() == Ipv6Addr::UNSPECIFIED && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, listen.port())).await
+        }
+        bound => bound,
+    };
+    bound.with_context(|| format!("cannot listen on {listen}"))
 }
 
 /// Takes the state folder for us alone.

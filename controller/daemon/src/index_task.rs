@@ -54,8 +54,13 @@ pub enum Input {
     Report(NodeName, Box<Report>),
     /// Somebody reads a node's stream as long as the answer lives; it changes when the stream does.
     Subscribe(NodeName, oneshot::Sender<watch::Receiver<u64>>),
-    /// What a reader of a node's stream at this place missed, ending in an in-sync marker.
-    Missed(NodeName, Option<Revision>, oneshot::Sender<Vec<Message>>),
+    /// What a reader of a node's stream at this place, with a state of this digest, missed; ends in an in-sync marker.
+    Missed(
+        NodeName,
+        Option<Revision>,
+        Option<String>,
+        oneshot::Sender<Vec<Message>>,
+    ),
     /// A page for people.
     Page(PageRequest),
 }
@@ -192,8 +197,8 @@ impl Task {
                 entry.was_connected = true;
                 let _ = answer.send(entry.wake.subscribe());
             }
-            Input::Missed(node, place, answer) => {
-                let _ = answer.send(self.missed(&node, place.as_ref()));
+            Input::Missed(node, place, digest, answer) => {
+                let _ = answer.send(self.missed(&node, place.as_ref(), digest));
             }
             Input::Page(PageRequest::Status(answer)) => drop(answer.send(self.status())),
             Input::Page(PageRequest::Nodes(answer)) => drop(answer.send(self.nodes_page())),
@@ -387,7 +392,12 @@ impl Task {
         }
     }
 
-    fn missed(&mut self, name: &NodeName, place: Option<&Revision>) -> Vec<Message> {
+    fn missed(
+        &mut self,
+        name: &NodeName,
+        place: Option<&Revision>,
+        digest: Option<String>,
+    ) -> Vec<Message> {
         let sequencer = &self.node(name).sequencer;
         let revision = sequencer.revision().clone();
         let news = match sequencer.missed(place) {
@@ -407,9 +417,13 @@ impl Task {
                     policy,
                     network: self.node(name).network.clone(),
                 };
-                Some(Message::Snapshot {
-                    revision: revision.clone(),
-                    state: Box::new(state),
+                let revision = revision.clone();
+                Some(match digest {
+                    Some(digest) if digest == state.digest() => Message::Same { revision },
+                    Some(_) | None => Message::Snapshot {
+                        revision,
+                        state: Box::new(state),
+                    },
                 })
             }
         };

@@ -199,10 +199,11 @@ fn node_pools(inputs: &Inputs, node: &Node, own: &[IpNet]) -> Vec<message::Pool>
         of_blocks |= cidrs.is_empty();
         all.extend_from_slice(cidrs);
     }
-    let pool = |cidr: IpNet, usable| message::Pool {
+    let pool = |cidr: IpNet, own| message::Pool {
         cidr,
         nat_outgoing: inputs.config.nat_outgoing,
-        usable,
+        usable: own,
+        subnet: own,
     };
     let mut ranges: Vec<message::Pool> = own.iter().map(|cidr| pool(*cidr, true)).collect();
     // Neighbours merge, so that a node does not hear of each of thousands.
@@ -218,6 +219,7 @@ fn node_pools(inputs: &Inputs, node: &Node, own: &[IpNet]) -> Vec<message::Pool>
             cidr: pool.pool.cidr(),
             nat_outgoing: pool.nat_outgoing,
             usable: own.is_empty() && pool.is_usable_by(&node.labels),
+            subnet: false,
         }));
     }
     ranges

@@ -186,20 +186,23 @@ impl FromRequestParts<Arc<Shared>> for Agent {
 struct Place {
     run: Option<String>,
     from: Option<u64>,
+    /// Digest of the state there.
+    state: Option<String>,
 }
 
-/// `GET /v1/nodes/{node}/watch?run=&from=`
+/// `GET /v1/nodes/{node}/watch?run=&from=&state=`
 async fn watch_node(
     Agent(node): Agent,
     place: Result<Query<Place>, axum::extract::rejection::QueryRejection>,
     State(shared): State<Arc<Shared>>,
 ) -> Response {
-    let place = match place {
+    let (place, digest) = match place {
         Ok(Query(Place {
             run: Some(run),
             from: Some(count),
-        })) => Some(Revision { run, count }),
-        Ok(Query(Place { .. })) => None,
+            state,
+        })) => (Some(Revision { run, count }), state),
+        Ok(Query(Place { .. })) => (None, None),
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
     };
     let (answer, subscribed) = oneshot::channel();
@@ -215,6 +218,7 @@ async fn watch_node(
         node,
         shared,
         place,
+        digest,
         changed,
         first: true,
     };
@@ -230,6 +234,8 @@ struct Reader {
     node: NodeName,
     shared: Arc<Shared>,
     place: Option<Revision>,
+    /// Of what the reader came with.
+    digest: Option<String>,
     changed: watch::Receiver<u64>,
     first: bool,
 }
@@ -246,13 +252,15 @@ impl Reader {
         }
         self.changed.mark_unchanged();
         let (answer, missed) = oneshot::channel();
-        let ask = Input::Missed(self.node.clone(), self.place.clone(), answer);
+        let place = self.place.clone();
+        let ask = Input::Missed(self.node.clone(), place, self.digest.take(), answer);
         self.shared.index.send(ask).await.ok()?;
         let messages = missed.await.ok()?;
         let mut lines = Vec::new();
         for message in messages {
             lines.extend(frame::encode(&message));
             let (Message::Snapshot { revision, .. }
+            | Message::Same { revision }
             | Message::Delta { revision, .. }
             | Message::InSync { revision }) = message;
             self.place = Some(revision);

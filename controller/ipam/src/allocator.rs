@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::Family;
-use crate::family::{address, range};
+use crate::family::{address, number, range};
 
 /// As many addresses of a block are handed out: a node's IPv6 `podCIDR` is often a /64, and what is
 /// remembered of released addresses must have a bound.
@@ -27,7 +28,7 @@ pub struct Handle {
 /// Hands out addresses of a node's blocks.
 ///
 /// Every address of a block is used, also its first and last: pods have /32 and /128 addresses, so
-/// there is no subnet whose ends would mean anything. Addresses never used come first, in order;
+/// there is no subnet whose ends would mean anything. Only of those named to [`Self::set_subnets`] the ends are left out. Addresses never used come first, in order;
 /// then the one that was released longest ago. A released address rests for the cool-down before it is
 /// handed out again. Time is an argument, in seconds of any clock that goes on over restarts. The
 /// whole value can be written down and read back.
@@ -48,6 +49,9 @@ struct Block {
     fresh: u64,
     /// Released addresses and when, longest ago first.
     freed: VecDeque<(IpAddr, u64)>,
+    /// Whether it is a subnet to others, so that its ends are not handed out.
+    #[serde(default)]
+    subnet: bool,
 }
 
 /// No address, and why.
@@ -114,6 +118,20 @@ impl Allocator {
         }
     }
 
+    /// Says which of the blocks are subnets in others' eyes, as the nodes' `podCIDRs` are to clouds and to
+    /// who came from another network plugin: their first address and, of IPv4, their last are not handed out.
+    pub fn set_subnets(&mut self, subnets: &BTreeSet<IpNet>) {
+        for (net, block) in &mut self.blocks {
+            block.subnet = subnets.contains(net);
+            if block.subnet {
+                let span = block.span(*net);
+                block
+                    .freed
+                    .retain(|(address, _)| holds(*net, &span, *address));
+            }
+        }
+    }
+
     /// Gives `handle` an address of `family`; the one it has, if it has one.
     ///
     /// # Errors
@@ -172,7 +190,9 @@ impl Allocator {
         let released: BTreeSet<IpAddr> = self.held(handle);
         for address in &released {
             self.holders.remove(address);
-            if let Some((_, block)) = self.block_of(*address) {
+            if let Some((net, block)) = self.block_of(*address)
+                && (!block.subnet || holds(net, &block.span(net), *address))
+            {
                 block.freed.push_back((*address, now));
             }
         }
@@ -217,9 +237,11 @@ impl Allocator {
     /// ones included.
     pub fn wants_block(&self, family: Family, spare: u64) -> bool {
         let mut free: u64 = 0;
-        for (block, used) in self.usage() {
-            if Family::of_net(block) == family {
-                free += size(block).saturating_sub(u64::from(used));
+        let usage = self.usage();
+        for (net, block) in &self.blocks {
+            if Family::of_net(*net) == family {
+                let used = usage.get(net).copied().unwrap_or_default();
+                free += block.size(*net).saturating_sub(u64::from(used));
             }
         }
         free < spare
@@ -231,7 +253,9 @@ impl Allocator {
             if Family::of_net(*net) != family {
                 continue;
             }
-            while block.fresh < size(*net) {
+            let span = block.span(*net);
+            block.fresh = block.fresh.max(span.start);
+            while block.fresh < span.end {
                 let next = address(family, range(*net).0 + u128::from(block.fresh));
                 block.fresh += 1;
                 let resting = block.freed.iter().any(|(freed, _)| *freed == next);
@@ -251,7 +275,7 @@ impl Allocator {
             if Family::of_net(*net) != family {
                 continue;
             }
-            sizes += size(*net);
+            sizes += block.size(*net);
             if let Some((_, at)) = block.freed.front_mut() {
                 // A clock that was set back: it cannot have been released later than now.
                 *at = (*at).min(now);
@@ -295,11 +319,31 @@ impl Allocator {
     }
 }
 
-/// Addresses of a block that are handed out: all, or the first [`LARGEST`].
-fn size(block: IpNet) -> u64 {
-    let host_bits = Family::of_net(block).bits() - block.prefix_len();
-    let size = 1_u64.checked_shl(u32::from(host_bits));
-    size.map_or(LARGEST, |size| size.min(LARGEST))
+impl Block {
+    /// The addresses that are handed out, counted from the block's first: all, or the first [`LARGEST`].
+    fn span(&self, net: IpNet) -> Range<u64> {
+        let family = Family::of_net(net);
+        let host_bits = family.bits() - net.prefix_len();
+        let all = 1_u64.checked_shl(u32::from(host_bits));
+        // Too small to have ends and something between them.
+        let (first, last) = match family {
+            _ if !self.subnet || host_bits < 2 => (0, 0),
+            Family::V4 => (1, 1),
+            Family::V6 => (1, 0), // the subnet's routers; there is no broadcast
+        };
+        first..all.map_or(LARGEST, |all| (all - last).min(LARGEST))
+    }
+
+    fn size(&self, net: IpNet) -> u64 {
+        let span = self.span(net);
+        span.end - span.start
+    }
+}
+
+/// Whether an address of `net` is within what is handed out of it.
+fn holds(net: IpNet, span: &Range<u64>, asked: IpAddr) -> bool {
+    let offset = number(asked) - range(net).0;
+    u64::try_from(offset).is_ok_and(|offset| span.contains(&offset))
 }
 
 impl Handle {

@@ -1,6 +1,7 @@
 //! What is said on the stream, and what felix posts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,6 +9,7 @@ pub use margay_ipam::Family;
 use margay_policy::model::{NodeName, PodId};
 use margay_policy::node_policy::{NodePolicy, PolicyChange};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Everything the controller tells one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +18,26 @@ pub struct NodeState {
     pub policy: NodePolicy,
     /// Addresses, routes and BGP; `None` while the node object is unknown.
     pub network: Option<NodeNetwork>,
+}
+
+impl NodeState {
+    /// Names this state: equal states have equal digests, on every controller and agent.
+    ///
+    /// Programs of different versions may write a state differently and so differ in its digest; a reader is then told
+    /// all of it, which is always right.
+    pub fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        // A hasher takes everything.
+        let written = serde_json::to_writer(&mut hasher, self);
+        written.map_or_else(|error| error.to_string(), |()| hex(&hasher.finalize()))
+    }
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |mut text, octet| {
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 /// What a node needs besides policy.
@@ -42,6 +64,9 @@ pub struct Pool {
     pub nat_outgoing: bool,
     /// Whether this node may take new addresses from it.
     pub usable: bool,
+    /// Whether it is the node's own `podCIDR`: a subnet to others, so that its ends are not handed out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub subnet: bool,
 }
 
 /// The speaker's settings.
@@ -87,6 +112,11 @@ pub enum Message {
         revision: Revision,
         /// The state.
         state: Box<NodeState>,
+    },
+    /// What the reader has, from another run, is what there is: the place alone is new.
+    Same {
+        /// Where the stream stands.
+        revision: Revision,
     },
     /// Changes on top of an earlier state.
     Delta {

@@ -102,6 +102,13 @@ impl Replica {
                 self.revision = Some(revision);
                 Ok(changes)
             }
+            Message::Same { revision } => {
+                if self.revision.is_none() {
+                    return Err(ReplicaError::NoState);
+                }
+                self.revision = Some(revision);
+                Ok(Vec::new())
+            }
             Message::Delta {
                 since,
                 revision,

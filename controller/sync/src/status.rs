@@ -12,6 +12,9 @@ use crate::message::Revision;
 /// State of one node, by its felix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
+    /// The node's name, as the controller has it; `None` before the controller told.
+    #[serde(default)]
+    pub node: Option<NodeName>,
     /// felix' version.
     pub version: String,
     /// Whether the stream to the controller is up; the reason if not.

@@ -21,6 +21,7 @@ mod check;
 pub(crate) mod configuration;
 pub(crate) mod forget;
 mod receive;
+mod reclaim;
 mod sandbox;
 pub(crate) mod unlink;
 
@@ -43,6 +44,10 @@ pub(crate) fn start(path: &Path, attacher: Arc<Attacher>) -> anyhow::Result<()> 
                 undertaker.bury();
             }
         })?;
+    let reclaimer = Arc::clone(&attacher);
+    std::thread::Builder::new()
+        .name("reclaim".to_owned())
+        .spawn(move || reclaim::run(&reclaimer))?;
     std::thread::Builder::new()
         .name("cni".to_owned())
         .spawn(move || accept(&listener, &attacher))?;

@@ -74,6 +74,8 @@ pub(crate) enum Input {
     Find(Attachment, oneshot::Sender<Option<Record>>),
     /// All attachments.
     List(oneshot::Sender<Vec<Attachment>>),
+    /// Records of complete attachments whose pods the controller does not know.
+    Podless(oneshot::Sender<Vec<Record>>),
     /// Something was repaired.
     Repaired(Vec<Drift>),
     /// The kernel has all rules for the first time: those of the snapshot on disk.
@@ -126,7 +128,8 @@ impl Core {
     /// Publishes what is known from the disk. Before anybody looks: a report without the pods that are attached would
     /// take their rights away elsewhere.
     pub(crate) fn begin(&mut self) {
-        self.pods.set_blocks(&self.state.usable_blocks());
+        self.pods
+            .set_blocks(&self.state.usable_blocks(), &self.state.subnets());
         self.publish();
     }
 
@@ -204,6 +207,13 @@ impl Core {
                     .entries()
                     .map(|entry| entry.record.attachment.clone());
                 let _ = reply.send(all.collect());
+            }
+            Input::Podless(reply) => {
+                let known = &self.state.endpoints;
+                let podless = self.pods.entries().filter(|entry| {
+                    entry.stage == Stage::Attached && !known.contains_key(&entry.record.pod)
+                });
+                let _ = reply.send(podless.map(|entry| entry.record.clone()).collect());
             }
             Input::Repaired(drift) => {
                 self.state.drift.extend(drift);
@@ -304,7 +314,8 @@ impl Core {
     }
 
     fn blocks_changed(&mut self) {
-        self.pods.set_blocks(&self.state.usable_blocks());
+        self.pods
+            .set_blocks(&self.state.usable_blocks(), &self.state.subnets());
         self.host.order(Order::Blocks(self.state.blocks()));
         let addresses = self
             .state

@@ -125,9 +125,10 @@ impl Pods {
         }
     }
 
-    /// Says which blocks addresses may be taken from.
-    pub(crate) fn set_blocks(&mut self, blocks: &BTreeSet<IpNet>) {
+    /// Says which blocks addresses may be taken from, and of which not the ends.
+    pub(crate) fn set_blocks(&mut self, blocks: &BTreeSet<IpNet>, subnets: &BTreeSet<IpNet>) {
         self.allocator.set_blocks(blocks);
+        self.allocator.set_subnets(subnets);
     }
 
     /// All attachments.

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use margay_policy::model::NodeName;
@@ -14,8 +14,8 @@ pub struct Args {
     /// Name of this node, as in its Node object.
     #[arg(long, env = "MARGAY_NODE")]
     pub node: String,
-    /// Where the controller listens: host and port.
-    #[arg(long, value_name = "ADDR:PORT", env = "MARGAY_CONTROLLER")]
+    /// Where the controller listens: host and port, or an address alone, with the usual port.
+    #[arg(long, value_name = "ADDR[:PORT]", env = "MARGAY_CONTROLLER", value_parser = authority)]
     pub controller: String,
     /// The certificate authority of the controller (PEM).
     #[arg(long, value_name = "FILE")]
@@ -40,9 +40,32 @@ pub struct Args {
     pub table: Ownership,
 }
 
+/// The controller's port unless another is given.
+const PORT: u16 = 9470;
+
+/// `HOST:PORT`, as a URI has it. Kubernetes gives an IPv6 address without brackets.
+fn authority(text: &str) -> Result<String, String> {
+    if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(SocketAddr::new(address, PORT).to_string());
+    }
+    let (host, port) = text
+        .rsplit_once(':')
+        .ok_or("write ADDR, ADDR:PORT or [ADDR]:PORT")?;
+    if host.contains(':') && !host.starts_with('[') {
+        return Err("write an IPv6 address with a port as [ADDR]:PORT".to_owned());
+    }
+    let _: u16 = port
+        .parse()
+        .map_err(|_| format!("`{port}` is no port: write a number up to 65535"))?;
+    Ok(text.to_owned())
+}
+
 impl Args {
     /// The node's name as a type of its own.
     pub(crate) fn node(&self) -> NodeName {
         NodeName(self.node.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,7 +163,11 @@ impl Client {
     ) -> anyhow::Result<Incoming> {
         let known = self.replica.revision().filter(|_| !self.anew);
         let place = known.map_or(String::new(), |revision| {
-            format!("?run={}&from={}", revision.run, revision.count)
+            let state = self.replica.state().digest();
+            format!(
+                "?run={}&from={}&state={state}",
+                revision.run, revision.count
+            )
         });
         let node = &self.controller.node;
         let uri = format!("https://{authority}/v1/nodes/{node}/watch{place}");

@@ -62,6 +62,7 @@ pub(crate) fn status(
     now: Instant,
 ) -> NodeStatus {
     NodeStatus {
+        node: view.network.as_ref().map(|network| network.node.clone()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         controller: controller.clone(),
         received: view.received.clone(),

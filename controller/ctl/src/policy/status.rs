@@ -10,8 +10,33 @@ use crate::places::Places;
 
 /// Each policy with how far it has got, and its values that fail closed.
 pub(super) async fn run(places: &Places) -> anyhow::Result<Answer> {
-    let page = places.controller.get::<PolicyPage>("/policy").await?;
+    let page = ask(places).await?;
     Ok(Answer::new(render(&page), json!(page)))
+}
+
+/// What all replicas know together: one knows how far an agent is only if the agent speaks with it.
+///
+/// # Errors
+/// Those of [`Socket::get`](crate::client::Socket::get).
+pub(crate) async fn ask(places: &Places) -> anyhow::Result<PolicyPage> {
+    let mut page = places.controller.get::<PolicyPage>("/policy").await?;
+    for replica in &places.replicas {
+        let other = replica.get::<PolicyPage>("/policy").await?;
+        merge(&mut page, &other);
+    }
+    Ok(page)
+}
+
+/// A node that waits in the eyes of each replica waits.
+fn merge(page: &mut PolicyPage, other: &PolicyPage) {
+    for (name, policy) in &mut page.policies {
+        let Some(other) = other.policies.get(name) else {
+            continue;
+        };
+        let before = policy.waiting.len();
+        policy.waiting.retain(|node| other.waiting.contains(node));
+        policy.realised += u32::try_from(before - policy.waiting.len()).unwrap_or(0);
+    }
 }
 
 fn render(PolicyPage { policies }: &PolicyPage) -> String {
@@ -49,4 +74,34 @@ fn render(PolicyPage { policies }: &PolicyPage) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use margay_policy::model::NodeName;
+
+    use super::*;
+
+    #[test]
+    fn a_node_has_a_policy_if_the_replica_that_it_speaks_with_says_so() {
+        let page = |waiting: &[&str]| {
+            let policy = PolicyStatus {
+                realised: 3 - u32::try_from(waiting.len()).unwrap(),
+                nodes: 3,
+                waiting: waiting
+                    .iter()
+                    .map(|node| NodeName((*node).to_owned()))
+                    .collect(),
+                problems: Vec::new(),
+            };
+            PolicyPage {
+                policies: [("NetworkPolicy shop/web".to_owned(), policy)].into(),
+            }
+        };
+        let mut told = page(&["n2", "n3"]);
+        merge(&mut told, &page(&["n1", "n2"]));
+        assert_eq!(told, page(&["n2"]));
+        merge(&mut told, &PolicyPage::default());
+        assert_eq!(told, page(&["n2"]), "one that does not know it yet");
+    }
 }

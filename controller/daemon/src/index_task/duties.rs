@@ -205,6 +205,7 @@ fn has_port<'a>(mut pods: impl Iterator<Item = &'a Pod>, protocol: Protocol, nam
 /// A report as it is written into the API.
 fn written(status: &NodeStatus, fresh: bool, in_step: bool) -> NodeStatusStatus {
     let NodeStatus {
+        node: _,
         version,
         controller,
         received: _,

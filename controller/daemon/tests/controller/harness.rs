@@ -220,7 +220,10 @@ impl Agent {
     pub(crate) async fn watch(&mut self, replica: Replica) -> Stream {
         let path = match replica.revision() {
             None => "watch".to_owned(),
-            Some(Revision { run, count }) => format!("watch?run={run}&from={count}"),
+            Some(Revision { run, count }) => {
+                let state = replica.state().digest();
+                format!("watch?run={run}&from={count}&state={state}")
+            }
         };
         let response = self.request(Method::GET, &path, Vec::new()).await;
         assert_eq!(response.status(), StatusCode::OK);
@@ -249,6 +252,7 @@ impl Stream {
             if let Some(message) = self.decoder.next_value().unwrap() {
                 self.seen.push(match &message {
                     Message::Snapshot { .. } => "snapshot",
+                    Message::Same { .. } => "same",
                     Message::Delta { .. } => "delta",
                     Message::InSync { .. } => "in-sync",
                 });

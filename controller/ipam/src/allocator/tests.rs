@@ -31,6 +31,28 @@ fn every_address_of_a_block_is_used_in_order_and_then_none() {
 }
 
 #[test]
+fn the_ends_of_a_subnet_are_never_handed_out() {
+    let mut allocator = with_blocks(0, &["10.0.0.0/30", "fd00::/126", "10.0.1.0/31"]);
+    // What was handed out before it was known to be one goes, and does not come back.
+    let old = allocator.assign(&pod(0), Family::V4, 0).unwrap();
+    assert_eq!(old, ip("10.0.0.0"));
+    allocator.set_subnets(&["10.0.0.0/30", "fd00::/126", "10.0.1.0/31"].map(net).into());
+    allocator.release(&pod(0), 0);
+    let mut given = |family| -> Vec<String> {
+        (1..9)
+            .map_while(|n| allocator.assign(&pod(n), family, 9).ok())
+            .map(|address| address.to_string())
+            .collect()
+    };
+    assert_eq!(
+        given(Family::V4),
+        ["10.0.0.1", "10.0.0.2", "10.0.1.0", "10.0.1.1"]
+    );
+    assert_eq!(given(Family::V6), ["fd00::1", "fd00::2", "fd00::3"]);
+    assert!(allocator.wants_block(Family::V4, 1));
+}
+
+#[test]
 fn asking_twice_gives_the_same_address_of_each_family() {
     let mut allocator = with_blocks(0, &["10.0.0.0/26", "fd00::40/122"]);
     let v4 = allocator.assign(&pod(1), Family::V4, 0).unwrap();

@@ -30,7 +30,7 @@ fn a_bad_line_is_named_and_skipped() {
     assert_eq!(
         decoder.next_value().unwrap_err().to_string(),
         "line 2 of the stream is not understood: unknown variant `rumour`, expected one of \
-         `snapshot`, `delta`, `in-sync` at line 1 column 16; it begins `{\"type\":\"rumour\"}`"
+         `snapshot`, `same`, `delta`, `in-sync` at line 1 column 16; it begins `{\"type\":\"rumour\"}`"
     );
     assert_eq!(decoder.next_value(), Ok(Some(in_sync(3))));
 }

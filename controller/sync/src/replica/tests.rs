@@ -44,6 +44,31 @@ fn a_second_snapshot_tells_only_the_difference() {
 }
 
 #[test]
+fn a_state_is_the_same_in_another_run_if_its_digest_is() {
+    let state = samples::two_pods();
+    let mut replica = Replica::resume(state.clone(), revision(3));
+    assert_eq!(replica.state().digest(), state.digest());
+    assert_ne!(
+        state.digest(),
+        samples::two_pods_and_a_member().digest(),
+        "states that differ"
+    );
+    let other = Revision {
+        run: "other".to_owned(),
+        count: 1,
+    };
+    let same = Message::Same {
+        revision: other.clone(),
+    };
+    assert_eq!(replica.handle(same.clone()), Ok(Vec::new()));
+    assert_eq!(
+        (replica.state(), replica.revision()),
+        (&state, Some(&other))
+    );
+    refused(Replica::default(), same, "no state to change yet");
+}
+
+#[test]
 fn nothing_can_change_before_the_snapshot() {
     let state = samples::two_pods();
     refused(

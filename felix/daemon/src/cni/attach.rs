@@ -247,6 +247,14 @@ impl Attacher {
         }
     }
 
+    /// Records of complete attachments whose pods have no object, as far as the controller told; none while it is unknown.
+    pub(crate) fn podless(&self) -> Vec<Record> {
+        if self.view.borrow().received.is_none() {
+            return Vec::new();
+        }
+        self.ask(Input::Podless).unwrap_or_default()
+    }
+
     /// Whether ADD can be served.
     pub(crate) fn ready(&self) -> Result<(), Refusal> {
         match self.view.borrow().unable() {

@@ -73,6 +73,15 @@ impl Known {
         blocks.retain(|block| pools.iter().any(|pool| pool.contains(block)));
         blocks
     }
+
+    /// Those that are subnets to others: the node's `podCIDRs`.
+    pub(super) fn subnets(&self) -> BTreeSet<IpNet> {
+        let pools = self.network.iter().flat_map(|network| &network.pools);
+        pools
+            .filter(|pool| pool.subnet)
+            .map(|pool| pool.cidr)
+            .collect()
+    }
 }
 
 /// What to masquerade.

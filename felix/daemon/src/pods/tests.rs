@@ -56,7 +56,7 @@ fn what_is_missing_is_waited_for_and_nothing_is_held_back() {
         other
     );
     // There is no block of the second pool's family.
-    pods.set_blocks(&["10.1.0.0/26".parse().unwrap()].into());
+    pods.set_blocks(&["10.1.0.0/26".parse().unwrap()].into(), &BTreeSet::new());
     let both = network(&["10.1.0.0/16", "fd00:1::/64"]);
     let no_block = Wait::Address(AssignError::NoBlock(Family::V6));
     assert_eq!(
@@ -127,6 +127,7 @@ fn pods() -> Pods {
             "fd00:1::/122".parse().unwrap(),
         ]
         .into(),
+        &BTreeSet::new(),
     );
     pods
 }
@@ -187,6 +188,7 @@ fn network(pools: &[&str]) -> NodeNetwork {
         cidr: cidr.parse().unwrap(),
         nat_outgoing: false,
         usable: true,
+        subnet: false,
     };
     NodeNetwork {
         node: margay_policy::model::NodeName("n1".to_owned()),

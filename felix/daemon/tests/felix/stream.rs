@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use crate::support::{CONTROLLER, Node, eventually, snapshot};
+use crate::support::{CONTROLLER, Node, Sandbox, eventually, snapshot};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming, server::conn::http2, service::service_fn};
@@ -126,6 +126,31 @@ fn nonsense_from_the_controller_is_named_and_changes_nothing() {
         let kept = std::fs::read(node.state().join("snapshot.json")).unwrap();
         String::from_utf8_lossy(&kept).contains("web/late")
     });
+}
+
+#[test]
+fn what_has_neither_pod_nor_link_is_taken_back_without_del() {
+    let mut node = Node::stopped();
+    let controller = Controller::start(&node);
+    node.start_felix();
+    let (lost, kept) = (
+        Sandbox::new("front", "c-lost"),
+        Sandbox::new("back", "c-kept"),
+    );
+    node.add(&lost).done();
+    node.add(&kept).done();
+    // A runtime that lost its state: the sandbox goes, and nobody says DEL. The other's pod alone goes: it may come back.
+    lost.destroy();
+    let mut without = snapshot();
+    without["revision"]["count"] = json!(8);
+    without["state"]["policy"]["endpoints"] = json!({});
+    controller.say(format!("{without}\n"));
+    let attached = || node.get("/status")["pods"].clone();
+    eventually("the lost pod's addresses are free", || {
+        attached().get("web/front").is_none()
+    });
+    assert!(attached().get("web/back").is_some(), "its link is there");
+    assert!(node.log().contains("no DEL came"), "{}", node.log());
 }
 
 /// All but the end.

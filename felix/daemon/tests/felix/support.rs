@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 const STEP: Duration = Duration::from_millis(5);
 
 /// Where felix looks for its controller. Nobody is there unless a test is.

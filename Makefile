@@ -45,10 +45,9 @@ image: image-context
 
 image-context:
 	@rustup target list --installed | grep -qx $(IMAGE_TARGET) || rustup target add $(IMAGE_TARGET)
-	cargo build --release --locked --target $(IMAGE_TARGET) --target-dir $(IMAGE_DIR) -p margay-controller -p margay-felix -p margay-cni -p margayctl
+	cargo build --profile image --locked --target $(IMAGE_TARGET) --target-dir $(IMAGE_DIR) -p margay-controller -p margay-felix -p margay-cni -p margayctl
 	rm -rf $(IMAGE_DIR)/context && mkdir -p $(IMAGE_DIR)/context
-	for program in margay-controller margay-felix margay-cni margayctl; do \
-	  strip --strip-all -o $(IMAGE_DIR)/context/$$program $(IMAGE_DIR)/$(IMAGE_TARGET)/release/$$program || exit 1; done
+	cp $(addprefix $(IMAGE_DIR)/$(IMAGE_TARGET)/image/,margay-controller margay-felix margay-cni margayctl) $(IMAGE_DIR)/context
 	tests/kube/licences.py $(IMAGE_TARGET) > $(IMAGE_DIR)/context/LICENCES
 
 # One file for `kubectl apply -f`, in the order of the kustomizations; tests/scenarios/manifests.rs says if it is out of date.

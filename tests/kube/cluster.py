@@ -336,6 +336,11 @@ class Cluster:
                 pass
         return found
 
+    @staticmethod
+    def signal(pid, name):
+        """Sends one of those processes a signal."""
+        os.kill(pid, getattr(signal, f"SIG{name}"))
+
     def kill(self, node, program):
         """kill -9 of a program on a node."""
         for pid in self.pids(node, program):

@@ -7,6 +7,7 @@ import traceback
 import programs
 import scenarios
 import suite
+import upheavals
 from cluster import Cluster
 
 
@@ -15,9 +16,10 @@ def main(cluster, image, short, parts, lanes):
     programs.kubernetes(programs.CONTROL_PLANE | programs.NODES | programs.SUITE)
     with cluster:
         started = time.monotonic()
-        cluster.up([image])
+        cluster.up([image] if short else [image, programs.probe()])
         row = ("ok", "cluster", f"{len(cluster.nodes)} nodes registered after {time.monotonic() - started:.0f} s")
-        return all_of(cluster, scenarios.ALL, short, parts, lanes, [row])
+        wanted = scenarios.ALL if short else scenarios.ALL + upheavals.ALL
+        return all_of(cluster, wanted, short, parts, lanes, [row])
 
 
 def all_of(cluster, wanted, short, parts, lanes, rows):

@@ -3,12 +3,16 @@
 Everything lands in target/kube and is built again only when go.mod, go.sum or what an image is made of changed.
 """
 
+import gzip
 import hashlib
+import io
+import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -109,6 +113,16 @@ def test_images():
     ]
 
 
+def probe():
+    """The image of the program that measures and watches from inside pods."""
+    source = REPO / "tests/bench/kube/probe"
+    BIN.mkdir(parents=True, exist_ok=True)
+    binary = BIN / "probe"
+    environment = {**os.environ, "CGO_ENABLED": "0"}
+    subprocess.run(["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(binary), "."], cwd=source, env=environment, check=True)
+    return image("probe", source / "Containerfile", {"probe": binary}, PROBE)
+
+
 def borrowed(place, program):
     """A dynamic program of this machine and the libraries that it loads, by their places in an image."""
     loads = [word for line in quiet(["ldd", str(program)]).splitlines() for word in line.split() if word.startswith("/")]
@@ -121,11 +135,34 @@ def product():
     return REPO / "target/image/margay.tar"
 
 
+def archive(named):
+    """The archive of Margay's image that was named, or the one that `make image` builds."""
+    if not named:
+        return product()
+    path = pathlib.Path(named).resolve()
+    if not path.is_file():
+        raise Missing(f"no image {path}: `make image` writes target/image/margay.tar")
+    return path
+
+
 def product_image(context, tag, archive):
     """The image of a folder of programs."""
     files = {path.name: path for path in sorted(pathlib.Path(context).iterdir())}
-    built = image("margay", REPO / "manifests/Containerfile", files, tag)
-    shutil.copy2(built, archive)
+    compress(image("margay", REPO / "manifests/Containerfile", files, tag), archive)
+
+
+def compress(archive, to):
+    """Copies an image's archive with its layers compressed, as a registry has them. What loads archives takes both."""
+    beside = pathlib.Path(f"{to}.{os.getpid()}")
+    with tarfile.open(archive) as source, tarfile.open(beside, "w", format=tarfile.GNU_FORMAT) as target:
+        layers = {layer for each in json.load(source.extractfile("manifest.json")) for layer in each["Layers"]}
+        for member in source:
+            content = source.extractfile(member) if member.isreg() else None
+            if member.name in layers and content:
+                octets = gzip.compress(content.read(), 9, mtime=0)
+                member.size, content = len(octets), io.BytesIO(octets)
+            target.addfile(member, content)
+    beside.rename(to)
 
 
 def image(name, containerfile, files, tag, links=None):

@@ -28,6 +28,9 @@ ROWS = [
     ("the burst all ready, ms", "podstart", ["burst_all_ready_ms"], lambda ours, ptp: ours <= ptp, "≤ ptp"),
     ("start gap: pods that leaked, far", "startgap", ["other node", "leaked"], lambda ours, _: ours == 0, "0"),
     ("start gap: pods that leaked, near", "startgap", ["same node", "leaked"], lambda ours, _: ours == 0, "0"),
+    ("start gap: pods let in, far", "startgap", ["other node, ingress", "leaked"], lambda ours, _: ours == 0, "0"),
+    ("start gap: pods let in, near", "startgap", ["same node, ingress", "leaked"], lambda ours, _: ours == 0, "0"),
+    ("… let in without a policy (TCP)", "startgap", ["control_in", "tcp_ok"], lambda ours, _: ours > 0, "> 0"),
     ("allowed pods' first TCP, p50 ms", "startgap", ["allowed_first_tcp_ms", "p50"], lambda ours, _: ours <= 1, "≤ 1"),
     ("allowed pods' first TCP, max ms", "startgap", ["allowed_first_tcp_ms", "max"], lambda ours, _: ours <= 5, "≤ 5"),
 ]
@@ -52,9 +55,9 @@ def main():
 
 def measure(peer, arguments):
     """All results of a peer, by measurement."""
-    images = [probe()]
+    images = [programs.probe()]
     if peer == "margay":
-        images.append(arguments.image or programs.product())
+        images.append(programs.archive(arguments.image))
     what = [each for each in arguments.only.split(",") if peer == "margay" or each == "podstart"]
     out = programs.REPO / "target/bench/kube.jsonl"
     out.parent.mkdir(exist_ok=True)
@@ -71,15 +74,6 @@ def measure(peer, arguments):
         before = len(lines(out))
         subprocess.run([str(part) for part in inside + command], check=True, stdout=sys.stderr)
         return {row["what"]: row["result"] for row in lines(out)[before:]}
-
-
-def probe():
-    """The image of the program inside the measured pods."""
-    programs.BIN.mkdir(parents=True, exist_ok=True)
-    binary = programs.BIN / "probe"
-    environment = {**programs.os.environ, "CGO_ENABLED": "0"}
-    subprocess.run(["go", "build", "-ldflags", "-s -w", "-o", str(binary), "."], cwd=HERE / "probe", env=environment, check=True)
-    return programs.image("probe", HERE / "probe/Containerfile", {"probe": binary}, programs.PROBE)
 
 
 def margay(cluster):

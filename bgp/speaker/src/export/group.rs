@@ -70,14 +70,14 @@ impl Group {
             several: BTreeMap::new(),
             counts: BTreeMap::new(),
         };
-        let mut pack = Pack::default();
+        // Nobody hears that: members that come later are told all of it in their own time.
+        let mut pack = Pack::for_members(&[]);
         for family in Family::ALL {
             if group.exporter.lane(family).is_none() {
                 continue;
             }
             for slot in rib.slots(family) {
                 group.look(rib, slot, &mut pack, &mut |_| {});
-                pack = Pack::default();
             }
         }
         group
@@ -260,6 +260,15 @@ impl Group {
                 to.extend(self.item(rib, slot, path, *id));
             }
         }
+    }
+
+    /// Whether a member is told of a destination under this identifier.
+    pub(crate) fn tells(&self, slot: Slot, id: u32, member: Told) -> bool {
+        let told = match id {
+            0 => self.told(slot),
+            _ => self.several.get(&(slot, id)).copied().unwrap_or_default(),
+        };
+        told != TOLD_NONE && told != member
     }
 
     /// Every destination of which a member is told, and under which identifiers.

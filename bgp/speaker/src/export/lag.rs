@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::group::Transition;
 use super::{Audience, Group, Pack, TOLD_NONE, Told};
@@ -13,6 +13,8 @@ use crate::wire::{RefreshMark, encode_route_refresh_mark};
 
 /// So many destinations are looked at before the connection is asked again whether it takes more.
 const BATCH: usize = 2048;
+/// The same for those that are gone, of which some thousand fit into a message.
+const GONE: usize = 8192;
 
 /// A member that is behind. Its state is bounded by the table, whatever happens while it takes nothing in.
 #[derive(Debug, Default)]
@@ -21,10 +23,42 @@ pub(crate) struct Lag {
     queue: Vec<(Option<AttrId>, Slot)>,
     /// Destinations that changed meanwhile.
     pending: Vec<Slot>,
-    /// Paths that it may know and that are gone.
-    gone: BTreeSet<(IpNet, u32)>,
+    /// Paths that it may know and that are gone, unless they have come back.
+    gone: Gone,
     /// What follows once all that is said.
     ends: Vec<End>,
+}
+
+/// Prefixes and path identifiers, those of a family in as little room as they need.
+#[derive(Debug, Default)]
+struct Gone {
+    four: Vec<(Ipv4Net, u32)>,
+    six: Vec<(Ipv6Net, u32)>,
+}
+
+impl Gone {
+    fn len(&self) -> usize {
+        self.four.len() + self.six.len()
+    }
+
+    fn push(&mut self, prefix: IpNet, id: u32) {
+        match prefix {
+            IpNet::V4(net) => self.four.push((net, id)),
+            IpNet::V6(net) => self.six.push((net, id)),
+        }
+    }
+
+    fn pop(&mut self) -> Option<(IpNet, u32)> {
+        let four = self.four.pop().map(|(net, id)| (net.into(), id));
+        four.or_else(|| self.six.pop().map(|(net, id)| (net.into(), id)))
+    }
+
+    fn dedup(&mut self) {
+        self.four.sort_unstable();
+        self.four.dedup();
+        self.six.sort_unstable();
+        self.six.dedup();
+    }
 }
 
 /// The end of something.
@@ -75,8 +109,9 @@ impl Lag {
     pub(crate) fn regroup(&mut self, old: &Group, new: &Group, rib: &LocRib, member: Told) {
         let kept: BTreeSet<(Slot, u32)> = new.told_to(member).collect();
         let lost = old.told_to(member).filter(|told| !kept.contains(told));
-        self.gone
-            .extend(lost.map(|(slot, id)| (rib.prefix(slot), id)));
+        for (slot, id) in lost {
+            self.gone.push(rib.prefix(slot), id);
+        }
         self.all(new, rib, member, |_| true);
     }
 
@@ -89,9 +124,8 @@ impl Lag {
             slot, prefix, id, ..
         } = *transition;
         if transition.gone_for(member) {
-            self.gone.insert((prefix, id));
+            self.gone.push(prefix, id);
         } else {
-            self.gone.remove(&(prefix, id));
             self.pending.push(slot);
         }
     }
@@ -101,9 +135,13 @@ impl Lag {
         let places = Family::ALL
             .iter()
             .map(|family| rib.places(*family) as usize);
-        if self.pending.len() > 1024 + 2 * places.sum::<usize>() {
+        let most = 1024 + 2 * places.sum::<usize>();
+        if self.pending.len() > most {
             self.pending.sort_unstable();
             self.pending.dedup();
+        }
+        if self.gone.len() > most {
+            self.gone.dedup();
         }
     }
 
@@ -111,8 +149,19 @@ impl Lag {
     pub(crate) fn next(&mut self, group: &Group, rib: &LocRib, member: Told) -> Option<Vec<u8>> {
         loop {
             let mut pack = Pack::default();
-            while let Some((prefix, id)) = self.gone.pop_first() {
-                pack.withdraw(Audience::Except(TOLD_NONE), prefix, id);
+            for (prefix, id) in std::iter::from_fn(|| self.gone.pop()).take(GONE) {
+                let back = rib
+                    .find(&prefix)
+                    .is_some_and(|slot| group.tells(slot, id, member));
+                if !back {
+                    pack.withdraw(Audience::Except(TOLD_NONE), prefix, id);
+                }
+            }
+            if self.gone.len() > 0 {
+                if let Some(octets) = Self::encoded(pack, group, rib) {
+                    return Some(octets);
+                }
+                continue;
             }
             if self.queue.is_empty() {
                 self.sort(rib);
@@ -137,15 +186,20 @@ impl Lag {
                 }
                 return self.end();
             }
-            let messages = pack.encode(&group.exporter, rib, |_| true);
-            let octets: Vec<u8> = messages
-                .into_iter()
-                .flat_map(|(_, octets)| octets)
-                .collect();
-            if !octets.is_empty() {
+            if let Some(octets) = Self::encoded(pack, group, rib) {
                 return Some(octets);
             }
         }
+    }
+
+    fn encoded(pack: Pack, group: &Group, rib: &LocRib) -> Option<Vec<u8>> {
+        let messages = pack.encode(&group.exporter, rib, |_| true);
+        let octets = messages.into_iter().map(|(_, octets)| octets);
+        let octets = octets.reduce(|mut all, more| {
+            all.extend_from_slice(&more);
+            all
+        });
+        octets.filter(|octets| !octets.is_empty())
     }
 
     fn end(&mut self) -> Option<Vec<u8>> {

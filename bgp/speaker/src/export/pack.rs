@@ -40,22 +40,60 @@ pub(crate) struct Item {
 /// What a group or one of its members is to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Pack {
+    ears: Ears,
     withdrawn: Vec<(Audience, Family, (u32, IpNet))>,
     items: Vec<Item>,
 }
 
+/// Who hears it: what nobody does need not be kept.
+#[derive(Clone, Copy, Debug, Default)]
+enum Ears {
+    Nobody,
+    One(Told),
+    #[default]
+    Several,
+}
+
+impl Ears {
+    fn hear(self, audience: Audience) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::One(member) => audience.includes(member),
+            Self::Several => true,
+        }
+    }
+}
+
 impl Pack {
+    /// For these members of a group and no others.
+    pub(crate) fn for_members(members: &[Told]) -> Self {
+        let ears = match members {
+            [] => Ears::Nobody,
+            [member] => Ears::One(*member),
+            _ => Ears::Several,
+        };
+        Self {
+            ears,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.withdrawn.is_empty() && self.items.is_empty()
     }
 
     pub(crate) fn withdraw(&mut self, audience: Audience, prefix: IpNet, id: u32) {
+        if !self.ears.hear(audience) {
+            return;
+        }
         let family = Family::of_prefix(&prefix);
         self.withdrawn.push((audience, family, (id, prefix)));
     }
 
     pub(crate) fn announce(&mut self, item: Item) {
-        self.items.push(item);
+        if self.ears.hear(Audience::Except(Told::by(item.path.source))) {
+            self.items.push(item);
+        }
     }
 
     /// The messages, withdrawals first, for those audiences that anybody `listens` to.
@@ -75,7 +113,7 @@ impl Pack {
         let mut paths = Vec::new();
         for run in self
             .items
-            .chunk_by(|a, b| key(a) == key(b) && a.applied == b.applied && !a.path.differs(&b.path))
+            .chunk_by(|a, b| key(a) == key(b) && same_rules(a, b) && !a.path.differs(&b.path))
         {
             let first = &run[0];
             let family = first.slot.family();
@@ -98,7 +136,9 @@ impl Pack {
         if self.withdrawn.is_empty() {
             return messages;
         }
-        self.withdrawn.sort();
+        // In the order of the changes: nobody is served by another.
+        self.withdrawn
+            .sort_by_key(|(audience, family, _)| (*audience, *family));
         let mut all = Vec::new();
         for run in self.withdrawn.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let (audience, family, _) = run[0];
@@ -118,6 +158,12 @@ impl Pack {
         }
         all
     }
+}
+
+/// Whether the same rules change both. Usually there are none, and the comparison of two empty rows is not free: where
+/// it is done by vectors, it reads, masked, from the address that an empty row has, which takes a fault each time.
+fn same_rules(a: &Item, b: &Item) -> bool {
+    a.applied.len() == b.applied.len() && (a.applied.is_empty() || a.applied == b.applied)
 }
 
 /// The last buffer if it is for the same audience, or a new one.

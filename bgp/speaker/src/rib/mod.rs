@@ -16,6 +16,7 @@ pub use decision::Step;
 pub use import::Refusal;
 
 pub(crate) use import::{Importer, fits};
+pub(crate) use index::mix;
 pub(crate) use neighbours::{Neighbour, Neighbours};
 pub(crate) use paths::{Freshness, PathRecord, SourceId};
 pub(crate) use store::{AttrId, AttrStore, Marks, Rank, Stored};

@@ -127,9 +127,7 @@ impl AttrStore {
                 self.entries.push(stored);
                 u32::try_from(self.entries.len() - 1).expect("memory ends before 2^32 entries")
             };
-            let entries = &self.entries;
-            self.index
-                .insert(entry, |entry| entries[entry as usize].hash);
+            self.index.insert(entry, hash);
             entry
         };
         self.scratch = scratch;
@@ -147,10 +145,8 @@ impl AttrStore {
         if stored.holders > 0 {
             return;
         }
-        let entries = &self.entries;
-        self.index
-            .remove(id.0, |entry| entries[entry as usize].hash);
-        self.entries[id.0 as usize].octets = Box::default();
+        stored.octets = Box::default();
+        self.index.remove(id.0, stored.hash);
         self.free.push(id.0);
     }
 

@@ -128,7 +128,9 @@ impl<K: Key> Table<K> {
 
     /// The place of a destination, which may be a new one without paths.
     pub(super) fn find_or_add(&mut self, key: K) -> u32 {
-        if let Some(known) = self.find(key) {
+        let hash = key.hash(self.seed);
+        let keys = &self.keys;
+        if let Some(known) = self.index.find(hash, |at| keys[at as usize] == key) {
             return known;
         }
         let at = if let Some(free) = self.free.pop() {
@@ -140,8 +142,7 @@ impl<K: Key> Table<K> {
             self.changes.push(Change::default());
             u32::try_from(self.keys.len() - 1).expect("memory ends before 2^31 prefixes")
         };
-        let (keys, seed) = (&self.keys, self.seed);
-        self.index.insert(at, |at| keys[at as usize].hash(seed));
+        self.index.insert(at, hash);
         at
     }
 
@@ -173,8 +174,8 @@ impl<K: Key> Table<K> {
     pub(super) fn settle(&mut self, at: u32) {
         self.changes[at as usize] = Change::default();
         if matches!(self.paths[at as usize], Paths::None) {
-            let (keys, seed) = (&self.keys, self.seed);
-            self.index.remove(at, |at| keys[at as usize].hash(seed));
+            let hash = self.keys[at as usize].hash(self.seed);
+            self.index.remove(at, hash);
             self.free.push(at);
         }
     }

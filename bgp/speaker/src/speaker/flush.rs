@@ -64,7 +64,8 @@ impl Speaker {
                 None => in_step.push((peer.name.clone(), told)),
             }
         }
-        let mut pack = Pack::default();
+        let hearing: Vec<Told> = in_step.iter().map(|(_, told)| *told).collect();
+        let mut pack = Pack::for_members(&hearing);
         let mut note = |transition: Transition| {
             for (lag, told) in &mut behind {
                 lag.note(&transition, *told);
@@ -72,14 +73,11 @@ impl Speaker {
         };
         for slot in changed {
             group.change(rib, *slot, &mut pack, &mut note);
-            if in_step.is_empty() {
-                pack = Pack::default();
-            }
         }
         for (lag, _) in &mut behind {
             lag.trim(rib);
         }
-        if pack.is_empty() || in_step.is_empty() {
+        if pack.is_empty() {
             return;
         }
         let messages = pack.encode(&group.exporter, rib, |audience| {

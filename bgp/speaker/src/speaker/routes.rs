@@ -127,10 +127,16 @@ impl Speaker {
                     peer.complain(&error);
                 }
             }
-            Announced::Routes(attrs) => {
+            Announced::Routes(mut attrs) => {
                 clean &= announced.len() == 1;
-                for (next_hop, nlri) in announced {
-                    let known = self.judge(name, &attrs, next_hop);
+                let last = announced.len().saturating_sub(1);
+                for (number, (next_hop, nlri)) in announced.into_iter().enumerate() {
+                    let attrs = if number == last {
+                        std::mem::take(&mut attrs)
+                    } else {
+                        attrs.clone()
+                    };
+                    let known = self.judge(name, attrs, next_hop);
                     self.take_known(name, source, known, [nlri], verdict);
                     if !clean {
                         known.release(&mut self.rib.store);
@@ -153,17 +159,17 @@ impl Speaker {
     }
 
     /// What becomes of routes with these attributes, whatever their prefix. Attributes are held once.
-    fn judge(&mut self, name: &PeerName, attrs: &PathAttrs, next_hop: NextHop) -> Outcome {
+    fn judge(&mut self, name: &PeerName, attrs: PathAttrs, next_hop: NextHop) -> Outcome {
         let peer = self.peers.get(name);
         let own = &self.own_addresses;
         let importer = peer.and_then(|peer| peer.importer(&self.settings, own));
         let Some(importer) = importer else {
             return Outcome::Refused(Refusal::NoPolicy);
         };
-        if let Err(refusal) = importer.check(attrs, next_hop) {
+        if let Err(refusal) = importer.check(&attrs, next_hop) {
             return Outcome::Refused(refusal);
         }
-        match importer.taken(attrs.clone()) {
+        match importer.taken(attrs) {
             Ok(attrs) => Outcome::Attrs(self.rib.store.intern(&attrs, next_hop)),
             Err(refusal) => Outcome::Refused(refusal),
         }

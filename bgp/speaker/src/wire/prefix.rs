@@ -113,33 +113,27 @@ pub fn take_prefix(family: Family, octets: &mut &[u8]) -> Result<Option<IpNet>, 
     let Some(bits) = take_u8(&mut rest) else {
         return Ok(None);
     };
-    let error = UpdateError::Nlri {
-        bits,
-        left: rest.len(),
-    };
-    let significant = take_bytes(&mut rest, usize::from(bits.div_ceil(8))).ok_or(error.clone())?;
+    let left = rest.len();
+    let error = || UpdateError::Nlri { bits, left };
+    let significant = take_bytes(&mut rest, usize::from(bits.div_ceil(8))).ok_or_else(error)?;
     let prefix = match family {
         Family::Ipv4 => {
-            let mut address = [0; 4];
-            address
-                .get_mut(..significant.len())
-                .ok_or(error.clone())?
-                .copy_from_slice(significant);
-            Ipv4Net::new(Ipv4Addr::from(address), bits)
-                .map_err(|_| error)?
-                .trunc()
-                .into()
+            // Octet by octet: there are at most four, and this is where most time of a full table would go.
+            let mut address = 0_u32;
+            for (octet, shift) in significant.iter().zip([24, 16, 8, 0]) {
+                address |= u32::from(*octet) << shift;
+            }
+            let net = Ipv4Net::new(Ipv4Addr::from_bits(address), bits).map_err(|_| error())?;
+            net.trunc().into()
         }
         Family::Ipv6 => {
             let mut address = [0; 16];
             address
                 .get_mut(..significant.len())
-                .ok_or(error.clone())?
+                .ok_or_else(error)?
                 .copy_from_slice(significant);
-            Ipv6Net::new(Ipv6Addr::from(address), bits)
-                .map_err(|_| error)?
-                .trunc()
-                .into()
+            let net = Ipv6Net::new(Ipv6Addr::from(address), bits).map_err(|_| error())?;
+            net.trunc().into()
         }
     };
     *octets = rest;

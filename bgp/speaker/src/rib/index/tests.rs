@@ -13,10 +13,10 @@ fn what_is_put_in_is_found_until_it_is_taken_out() {
     for _ in 0..20_000 {
         let entry = u32::try_from(random.next() % 300).unwrap();
         if present.insert(entry) {
-            index.insert(entry, hash_of);
+            index.insert(entry, hash_of(entry));
         } else {
             present.remove(&entry);
-            index.remove(entry, hash_of);
+            index.remove(entry, hash_of(entry));
         }
         let probe = u32::try_from(random.next() % 300).unwrap();
         let found = index.find(hash_of(probe), |other| other == probe);

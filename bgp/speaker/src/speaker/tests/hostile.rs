@@ -54,3 +54,26 @@ fn a_path_too_long_to_be_passed_on_is_refused_and_a_long_one_is_not_told_where_i
     assert_eq!(net.resets(0), 0);
     assert_eq!(next_hops(&net, 2, "203.0.1.0/24"), hops(&["192.0.2.1"]));
 }
+
+#[test]
+fn a_clock_that_jumps_by_less_than_the_hold_time_costs_nothing_and_by_a_day_a_moment() {
+    let mut net = Net::mesh(4, 5);
+    net.run_for(seconds(2));
+    let resets = |net: &Net| -> usize { (0..4).map(|node| net.resets(node)).sum() };
+    let before = resets(&net);
+    for time in [1, 3, 5] {
+        net.sleep(seconds(time));
+        net.run_for(seconds(4));
+        assert_eq!(resets(&net), before, "{time} s: {}", net.last_end(0));
+    }
+    net.sleep(seconds(24 * 3600));
+    net.run_for(seconds(20));
+    for node in 0..4 {
+        assert_eq!(net.routes(node), &net.expected_in_mesh(node));
+        assert!(
+            net.last_end(node).contains("hold timer expired"),
+            "{}",
+            net.last_end(node)
+        );
+    }
+}

@@ -1,6 +1,8 @@
 //! The program as its user meets it.
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
+mod floods;
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;

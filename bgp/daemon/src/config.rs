@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
-use margay_bgp::settings::{Aggregate, Announcement, BestPath, Details, MedComparison, PeerRange};
+use margay_bgp::settings::{
+    Aggregate, Announcement, BestPath, Deferral, Details, MedComparison, PeerRange,
+};
 use margay_bgp::{Filter, PeerName};
 use serde::Deserialize;
 use toml::Spanned;
@@ -85,6 +88,8 @@ struct File {
     ebgp_requires_policy: Option<SwitchField>,
     graceful_shutdown: Option<SwitchField>,
     honour_graceful_shutdown: Option<SwitchField>,
+    track_next_hops: Option<SwitchField>,
+    selection_deferral: Option<DeferralTable>,
     #[serde(default)]
     filters: BTreeMap<String, FilterTable>,
     #[serde(default)]
@@ -129,6 +134,25 @@ struct BestPathTable {
     med: MedField,
     multipath_ebgp: Option<std::num::NonZeroU8>,
     multipath_ibgp: Option<std::num::NonZeroU8>,
+}
+
+/// Seconds.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeferralTable {
+    most: Option<std::num::NonZeroU16>,
+    absent: Option<u16>,
+}
+
+impl DeferralTable {
+    fn read(self) -> Deferral {
+        let Self { most, absent } = self;
+        let seconds = |seconds: u16| Duration::from_secs(seconds.into());
+        Deferral {
+            most: most.map_or(Deferral::USUAL.most, |most| seconds(most.get())),
+            absent: absent.map_or(Deferral::USUAL.absent, seconds),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -223,6 +247,8 @@ fn read(file: &Path, parsed: File) -> Result<Config, Wrong> {
         ebgp_requires_policy,
         graceful_shutdown,
         honour_graceful_shutdown,
+        track_next_hops,
+        selection_deferral,
         filters,
         peers,
         ranges,
@@ -260,6 +286,8 @@ fn read(file: &Path, parsed: File) -> Result<Config, Wrong> {
         ebgp_requires_policy: switch(ebgp_requires_policy, usual.ebgp_requires_policy),
         graceful_shutdown: switch(graceful_shutdown, usual.graceful_shutdown),
         honour_graceful_shutdown: switch(honour_graceful_shutdown, usual.honour_graceful_shutdown),
+        track_next_hops: switch(track_next_hops, usual.track_next_hops),
+        deferral: selection_deferral.map(DeferralTable::read),
         // This daemon sets no routes.
         tell_routes: margay_bgp::Switch::Off,
         ..usual

@@ -18,6 +18,7 @@ use crate::bfd::{Bfd, Report, Targets};
 use crate::clock::now;
 use crate::connection::{Connection, Reading};
 use crate::listener::Passwords;
+use crate::reach::{Tracker, watch};
 use crate::transport::Transport;
 use crate::trouble::{Counters, Trouble};
 use crate::{BfdStatus, Question, Settings, Status, listener, socket};
@@ -38,6 +39,8 @@ pub(crate) enum Io {
     Readable(ConnectionId),
     /// The kernel takes octets again.
     Writable(ConnectionId),
+    /// The kernel's routes or links are others now.
+    RoutesChanged,
     /// Listening works, or not.
     Listening(SocketAddr, Result<(), String>),
 }
@@ -50,6 +53,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const GOODBYES: usize = 256;
 /// Read at once at most.
 const READ: usize = 256 * 1024;
+/// Octets that are a single change rather than part of a flood.
+const LITTLE: usize = 1024;
 /// Reads of one stream before it is others' turn.
 const READS: usize = 4;
 
@@ -86,6 +91,10 @@ pub(crate) struct Driver {
     report: mpsc::UnboundedSender<Report>,
     /// Whether there may be others to watch.
     sessions_changed: bool,
+    /// Next hops that routes are used by only if there is a way to them.
+    tracker: Tracker,
+    /// Who tells of changes of the kernel's routes, once that matters.
+    routes_watch: Option<AbortHandle>,
     tasks: JoinSet<()>,
     goodbyes: JoinSet<()>,
     events: mpsc::Sender<Io>,
@@ -127,6 +136,8 @@ impl Driver {
             reports,
             report,
             sessions_changed: false,
+            tracker: Tracker::default(),
+            routes_watch: None,
             dials: BTreeMap::new(),
             connections: BTreeMap::new(),
             readable: BTreeSet::new(),
@@ -253,7 +264,8 @@ impl Driver {
                         octets: &self.buffer[..count],
                     };
                     self.speaker.handle_event(event, now());
-                    if count == self.buffer.len() {
+                    // What little came is answered before it is asked for more.
+                    if count == self.buffer.len() || count < LITTLE {
                         return true;
                     }
                 }
@@ -343,6 +355,7 @@ impl Driver {
                     self.writable.insert(id);
                 }
             }
+            Io::RoutesChanged => self.ask_for_ways(true),
             Io::Listening(place, result) => {
                 if let Some((_, state)) = self.listeners.get_mut(&place) {
                     match &result {
@@ -381,7 +394,9 @@ impl Driver {
             remote: remote.ip(),
         });
         // A stranger is closed at once.
-        self.carry_out();
+        if self.carry_out() {
+            self.ask_for_ways(false);
+        }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.watch(id, self.events.clone(), &mut self.tasks);
         }
@@ -417,8 +432,10 @@ impl Driver {
     /// Does what the speaker wants, and hands the kernel what it takes. Says whether that gave the speaker
     /// something to do.
     fn act(&mut self) -> bool {
-        self.carry_out();
-        let mut moved = false;
+        let mut moved = self.carry_out();
+        if moved {
+            self.ask_for_ways(false);
+        }
         for id in std::mem::take(&mut self.writable) {
             let Some(connection) = self.connections.get_mut(&id) else {
                 continue;
@@ -436,7 +453,9 @@ impl Driver {
         moved
     }
 
-    fn carry_out(&mut self) {
+    /// Says whether there are new next hops to ask for.
+    fn carry_out(&mut self) -> bool {
+        let mut ask = false;
         while let Some(action) = self.speaker.poll_action() {
             match action {
                 Action::Connect {
@@ -459,6 +478,11 @@ impl Driver {
                         stream.close(&mut self.goodbyes, GOODBYES);
                     }
                 }
+                Action::TrackNextHop(address) => {
+                    self.tracker.track(address);
+                    ask = true;
+                }
+                Action::ForgetNextHop(address) => self.tracker.forget(address),
                 Action::Route(change) => {
                     if !self.routes.is_closed() {
                         self.changes.insert(change.prefix, change);
@@ -477,6 +501,24 @@ impl Driver {
                     debug!(%remote, "connection from an address that no peer has, closed");
                 }
             }
+        }
+        ask
+    }
+
+    /// Tells the speaker what the kernel says of next hops, of all or of the new ones.
+    fn ask_for_ways(&mut self, all: bool) {
+        if self.routes_watch.is_none() {
+            let events = self.events.clone();
+            let task = self.tasks.spawn(async move {
+                if let Err(error) = watch(events).await {
+                    warn!(%error, "changes of the kernel's routes are not seen any more");
+                }
+            });
+            self.routes_watch = Some(task);
+        }
+        let news = self.tracker.ask(all);
+        if !news.is_empty() {
+            self.tell(Event::NextHops(news));
         }
     }
 

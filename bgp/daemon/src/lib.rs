@@ -20,6 +20,7 @@ mod connection;
 mod driver;
 mod listener;
 mod questions;
+mod reach;
 mod socket;
 mod sys;
 mod transport;

@@ -361,6 +361,7 @@ fn as_path_text(path: &AsPath) -> String {
 
 fn why(step: Step) -> &'static str {
     match step {
+        Step::Reachable => "a way to its next hop",
         Step::Own => "our own announcement",
         Step::LongLived => "not kept from a session lost for long",
         Step::LocalPref => "higher LOCAL_PREF",
@@ -368,6 +369,7 @@ fn why(step: Step) -> &'static str {
         Step::Origin => "lower ORIGIN",
         Step::Med => "lower MED",
         Step::External => "eBGP before iBGP",
+        Step::Metric => "nearer next hop",
         Step::BgpId => "equally good; lower identifier",
         Step::ClusterList => "equally good; shorter CLUSTER_LIST",
         Step::Address => "equally good; lower address or path identifier",

@@ -1,7 +1,7 @@
-//! Socket options that no crate wraps.
+//! Socket options that no crate wraps, and a socket that tokio does not know.
 #![expect(
     unsafe_code,
-    reason = "setsockopt and getsockopt with the kernel's own structures"
+    reason = "setsockopt and getsockopt with the kernel's own structures, and a descriptor for tokio"
 )]
 
 use std::io;
@@ -9,6 +9,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 
 use ipnet::IpNet;
+use netlink_sys::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// `struct tcp_md5sig`: an address as `sockaddr_storage`, flags, prefix length, key length, link, key.
 const MD5SIG: usize = 128 + 8 + libc::TCP_MD5SIG_MAXKEYLEN;
@@ -93,6 +96,17 @@ pub(crate) fn syn_ttl(socket: &impl AsFd) -> Option<u8> {
         6 => headers.get(7).copied(),
         _ => None,
     }
+}
+
+/// A netlink socket that can be waited for until there is something to read.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn readable(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: the socket owns its descriptor, gives the same one whenever it is asked, and closes it only when it is
+    // dropped, which the value returned does after it has ended its registration.
+    let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    registered.map_err(|error| error.into_parts().1)
 }
 
 fn set(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &[u8]) -> io::Result<()> {

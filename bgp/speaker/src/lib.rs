@@ -21,7 +21,7 @@ mod jitter;
 mod rib;
 
 pub use filter::Filter;
-pub use rib::{Refusal, Step};
+pub use rib::{Reach, Refusal, Step};
 pub use route::RouteChange;
 pub use settings::{Dial, Export, HoldTime, NextHops, PeerSettings, Settings, Switch};
 pub use speaker::{Action, ConnectionId, Destination, Event, PathView, Speaker};

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::export::Group;
 use crate::jitter::Jitter;
-use crate::rib::{LocRib, SourceId};
+use crate::rib::{LocRib, Reach, SourceId};
 use crate::route::RouteChange;
 use crate::session::{self, Down, Failure};
 use crate::settings::Settings;
@@ -23,6 +23,7 @@ mod input;
 mod originate;
 mod owner;
 mod peer;
+mod reach;
 mod recent;
 mod refresh;
 mod restart;
@@ -36,6 +37,7 @@ pub use view::{Destination, PathView};
 
 use owner::Owner;
 use peer::Peer;
+use reach::Waiting;
 use recent::Recent;
 
 /// What a driver saw, or an owner wants.
@@ -75,6 +77,8 @@ pub enum Event<'a> {
         /// They need not be whole messages.
         octets: &'a [u8],
     },
+    /// These next hops are reached so now; others are as they were. Only those of [`Action::TrackNextHop`] count.
+    NextHops(BTreeMap<IpAddr, Reach>),
     /// BFD says that a peer cannot be reached (RFC 5882 §4.2): its session ends with Cease 10.
     BfdDown(&'a PeerName),
     /// The kernel took octets of [`Action::Send`].
@@ -110,6 +114,11 @@ pub enum Action {
         /// Which.
         connection: ConnectionId,
     },
+    /// Routes have this next hop: say how it is reached ([`Event::NextHops`]), now and whenever that changes. Until
+    /// then they are not used.
+    TrackNextHop(IpAddr),
+    /// No route has this next hop any more.
+    ForgetNextHop(IpAddr),
     /// The kernel's route to a prefix is another one now.
     Route(RouteChange),
     /// A session's state changed (for the log).
@@ -167,6 +176,8 @@ pub struct Speaker {
     jitter: Jitter,
     /// Until then we count as restarted (RFC 4724 §4.1).
     fresh_until: Instant,
+    /// Whether what there is to tell waits after the start.
+    waiting: Option<Waiting>,
     dials: u64,
     actions: VecDeque<Action>,
 }
@@ -188,6 +199,9 @@ impl Speaker {
             announced: BTreeMap::new(),
             own_addresses: BTreeSet::new(),
             jitter,
+            waiting: settings
+                .deferral
+                .map(|deferral| Waiting::new(deferral, now)),
             fresh_until: now + Duration::from_secs(RESTART_TIME.into()),
             dials: 0,
             actions: VecDeque::new(),
@@ -203,8 +217,9 @@ impl Speaker {
 
     /// When [`Speaker::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let sessions = self.peers.values();
-        sessions.filter_map(Peer::poll_timeout).min()
+        let sessions = self.peers.values().filter_map(Peer::poll_timeout);
+        let waiting = self.waiting.as_ref().map(Waiting::poll_timeout);
+        sessions.chain(waiting).min()
     }
 
     /// Lets timers run out.
@@ -250,6 +265,7 @@ impl Speaker {
                 self.streams.remove(&connection);
             }
             Event::Received { connection, octets } => self.take_in(connection, octets, now),
+            Event::NextHops(reach) => self.rib.set_reach(reach),
             Event::BfdDown(name) => {
                 if let Some(peer) = self.peers.get_mut(name) {
                     peer.session.handle_event(session::Event::BfdDown, now);

@@ -53,6 +53,8 @@ cluster-id = "192.0.2.9"
 ebgp-requires-policy = true
 graceful-shutdown = true
 honour-graceful-shutdown = false
+track-next-hops = true
+selection-deferral = { most = 90 }
 
 [next-hop]
 ipv4 = "192.0.2.1"
@@ -238,6 +240,11 @@ fn every_field_counts() {
         graceful_shutdown: Switch::On,
         honour_graceful_shutdown: Switch::Off,
         tell_routes: Switch::Off,
+        track_next_hops: Switch::On,
+        deferral: Some(Deferral {
+            most: Duration::from_secs(90),
+            ..Deferral::USUAL
+        }),
     };
     let (transport, range_transport) = transports();
     let expected = Config {

@@ -65,6 +65,10 @@ pub(crate) const ALL: &[(&str, Test)] = &[
         "a session between link-local addresses",
         a_session_between_link_local_addresses,
     ),
+    (
+        "a route is used while there is a way to its next hop",
+        a_route_is_used_while_there_is_a_way_to_its_next_hop,
+    ),
 ];
 
 /// Our daemon: AS 64512, one peer that carries both families over IPv4.
@@ -349,4 +353,31 @@ fn a_session_between_link_local_addresses(world: &mut World) {
     world.until_path("margay.sock", "2001:db8:beef::/48", "a path", |paths| {
         paths[0]["selected"] == true
     });
+}
+
+fn a_route_is_used_while_there_is_a_way_to_its_next_hop(world: &mut World) {
+    world.start_bird("bird", &bird(""));
+    let elsewhere = r#"
+import-filter = "elsewhere"
+[filters.elsewhere]
+default = "accept"
+rules = [{ when = { family = "IPv4" }, set = { next-hop = "203.0.113.77" } }]
+"#;
+    world.start_margay(&format!("track-next-hops = true\n{MARGAY}{elsewhere}"));
+    world.until_established("router");
+    let learned = |next_hops: &[&str]| world.margay_learns("198.51.100.0/24", next_hops);
+    world.margay_learns("2001:db8:beef::/48", &["2001:db8::2"]);
+    learned(&[]);
+    let route = ["203.0.113.77/32", "via", "192.0.2.2"];
+    world.ip_route(&[&["add"], &route[..]].concat());
+    learned(&["203.0.113.77"]);
+    let paths = world.ask("/bgp/routes").unwrap();
+    assert!(paths.to_string().contains("\"selected\":true"), "{paths}");
+    world.ip_route(&["replace", "blackhole", "203.0.113.77/32"]);
+    learned(&[]);
+    world.ip_route(&["del", "blackhole", "203.0.113.77/32"]);
+    world.ip_route(&["add", "203.0.113.77/32", "dev", "eth0"]);
+    learned(&["203.0.113.77"]);
+    world.link("down");
+    learned(&[]);
 }

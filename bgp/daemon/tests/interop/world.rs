@@ -300,6 +300,11 @@ impl World {
         );
     }
 
+    /// Changes the node's routes.
+    pub(crate) fn ip_route(&self, words: &[&str]) {
+        ip(&[&["-n", &self.node, "route"], words].concat());
+    }
+
     /// Pulls the cable, or puts it back.
     pub(crate) fn link(&self, state: &str) {
         ip(&["-n", &self.router, "link", "set", "eth0", state]);

@@ -81,6 +81,9 @@ impl Exporter {
     }
 
     fn may_tell(&self, rib: &LocRib, path: &PathRecord) -> bool {
+        if !rib.has_way(path) {
+            return false; // RFC 4271 §9.1.2.1
+        }
         let marks = rib.stored(path).rank.marks;
         if marks.has(Marks::NO_ADVERTISE)
             || (marks.has(Marks::NO_EXPORT) && self.kind == PeerKind::Ebgp)

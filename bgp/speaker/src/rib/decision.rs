@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
+use super::hops::UNREACHABLE;
 use super::neighbours::Neighbours;
 use super::paths::{Freshness, PathRecord, SourceId};
 use super::store::{AttrStore, Marks, Rank};
@@ -13,6 +14,8 @@ use crate::wire::PeerKind;
 /// Where one path is better than another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
+    /// There is a way to its next hop (RFC 4271 §9.1.2.1).
+    Reachable,
     /// Our own announcement.
     Own,
     /// Not kept from a session that has been lost for long (RFC 9494 §4.3).
@@ -27,6 +30,8 @@ pub enum Step {
     Med,
     /// eBGP before iBGP.
     External,
+    /// The nearer next hop.
+    Metric,
     /// Equally good; the lower identifier is told to peers.
     BgpId,
     /// Equally good; the shorter `CLUSTER_LIST` is told to peers.
@@ -46,13 +51,15 @@ impl Judge<'_> {
     /// Moves the selected paths to the front, the best first, and says how many they are.
     ///
     /// The steps, each among those that the one before left:
-    /// 1. our own announcement;
-    /// 2. not stale for long (RFC 9494);
-    /// 3. highest `LOCAL_PREF` (100 where there is none);
-    /// 4. shortest `AS_PATH`, a set counting one;
-    /// 5. lowest ORIGIN;
-    /// 6. lowest MED (0 where there is none) among paths from the same neighbouring AS, or among all;
-    /// 7. eBGP before iBGP.
+    /// 1. a way to the next hop, where that is tracked;
+    /// 2. our own announcement;
+    /// 3. not stale for long (RFC 9494);
+    /// 4. highest `LOCAL_PREF` (100 where there is none);
+    /// 5. shortest `AS_PATH`, a set counting one;
+    /// 6. lowest ORIGIN;
+    /// 7. lowest MED (0 where there is none) among paths from the same neighbouring AS, or among all;
+    /// 8. eBGP before iBGP;
+    /// 9. the nearest next hop, where that is tracked.
     ///
     /// What is left is equally good and selected (ECMP), up to the limit. The best of these, which peers are told,
     /// has the lowest identifier (`ORIGINATOR_ID` where there is one), then the shortest `CLUSTER_LIST`, then the
@@ -79,18 +86,21 @@ impl Judge<'_> {
         let nearest = paths
             .iter()
             .filter(|path| survives_med(path))
-            .map(|path| self.kind(path))
+            .map(|path| (self.kind(path), self.cost(path)))
             .min();
-        let survives = |path: &PathRecord| survives_med(path) && Some(self.kind(path)) == nearest;
+        let survives = |path: &PathRecord| {
+            survives_med(path) && Some((self.kind(path), self.cost(path))) == nearest
+        };
         paths.sort_by_cached_key(|path| {
             (
                 !survives(path),
                 self.before_med(path),
                 self.kind(path),
+                self.cost(path),
                 self.tie_breaker(path),
             )
         });
-        let limit = match nearest {
+        let limit = match nearest.map(|(kind, _)| kind) {
             Some(Kind::Internal) => self.rules.multipath_internal,
             Some(Kind::Own | Kind::External) | None => self.rules.multipath_external,
         };
@@ -102,19 +112,23 @@ impl Judge<'_> {
     pub(super) fn step(&self, better: &PathRecord, other: &PathRecord) -> Step {
         let (a, b) = (self.before_med(better), self.before_med(other));
         if a.0 != b.0 {
-            Step::Own
+            Step::Reachable
         } else if a.1 != b.1 {
-            Step::LongLived
+            Step::Own
         } else if a.2 != b.2 {
-            Step::LocalPref
+            Step::LongLived
         } else if a.3 != b.3 {
-            Step::AsPath
+            Step::LocalPref
         } else if a.4 != b.4 {
+            Step::AsPath
+        } else if a.5 != b.5 {
             Step::Origin
         } else if self.med(better).0 == self.med(other).0 && self.med(better) != self.med(other) {
             Step::Med
         } else if self.kind(better) != self.kind(other) {
             Step::External
+        } else if self.cost(better) != self.cost(other) {
+            Step::Metric
         } else {
             let (a, b) = (self.tie_breaker(better), self.tie_breaker(other));
             if a.0 != b.0 {
@@ -131,10 +145,16 @@ impl Judge<'_> {
         &self.store.get(path.attrs).rank
     }
 
-    /// Steps 1 to 5; the least is best.
-    fn before_med(&self, path: &PathRecord) -> (bool, bool, Reverse<u32>, u16, u8) {
+    /// Of the way to the next hop.
+    fn cost(&self, path: &PathRecord) -> u32 {
+        self.store.get(path.attrs).cost
+    }
+
+    /// Steps 1 to 6; the least is best.
+    fn before_med(&self, path: &PathRecord) -> (bool, bool, bool, Reverse<u32>, u16, u8) {
         let rank = self.rank(path);
         (
+            self.cost(path) == UNREACHABLE,
             path.source != SourceId::OWN,
             path.freshness == Freshness::LongStale || rank.marks.has(Marks::LLGR_STALE),
             Reverse(rank.local_pref),

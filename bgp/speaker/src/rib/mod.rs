@@ -5,6 +5,7 @@
 //! are known by number; a path takes sixteen octets.
 
 mod decision;
+mod hops;
 mod import;
 mod index;
 mod neighbours;
@@ -13,13 +14,18 @@ mod store;
 mod table;
 
 pub use decision::Step;
+pub use hops::Reach;
 pub use import::Refusal;
 
+pub(crate) use hops::UNREACHABLE;
 pub(crate) use import::{Importer, fits};
 pub(crate) use index::mix;
 pub(crate) use neighbours::{Neighbour, Neighbours};
 pub(crate) use paths::{Freshness, PathRecord, SourceId};
 pub(crate) use store::{AttrId, AttrStore, Marks, Rank, Stored};
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -112,13 +118,22 @@ impl LocRib {
         self.cell(slot).all()
     }
 
-    /// The best path and its equals.
+    /// The best path and its equals; none if not even that has a way to its next hop.
     pub(crate) fn selected(&self, slot: Slot) -> &[PathRecord] {
-        self.cell(slot).selected()
+        match self.best(slot) {
+            Some(_) => self.cell(slot).selected(),
+            None => &[],
+        }
     }
 
     pub(crate) fn best(&self, slot: Slot) -> Option<&PathRecord> {
-        self.paths(slot).first()
+        // What has no way comes last.
+        self.paths(slot).first().filter(|path| self.has_way(path))
+    }
+
+    /// Whether packets get to the path's next hop, as far as that is tracked.
+    pub(crate) fn has_way(&self, path: &PathRecord) -> bool {
+        self.store.hops().is_none() || self.stored(path).cost != UNREACHABLE
     }
 
     fn cell(&self, slot: Slot) -> &Paths {
@@ -297,6 +312,37 @@ impl LocRib {
         if rules != self.rules {
             self.rules = rules;
             self.select_again();
+        }
+    }
+
+    /// Tracks next hops from now on, or no longer.
+    pub(crate) fn track(&mut self, on: bool) {
+        if self.store.track(on) {
+            self.look_again(|_| true);
+        }
+    }
+
+    /// Ways to next hops are others now.
+    pub(crate) fn set_reach(&mut self, reach: BTreeMap<IpAddr, Reach>) {
+        let concerned = self.store.set_reach(reach);
+        if !concerned.is_empty() {
+            self.look_again(|path| concerned.get(path.attrs.at()) == Some(&true));
+        }
+    }
+
+    /// What some paths are worth has changed.
+    fn look_again(&mut self, of: impl Fn(&PathRecord) -> bool) {
+        for family in Family::ALL {
+            for at in 0..self.places(family) {
+                let slot = Slot::of(family, at);
+                if !self.paths(slot).iter().any(&of) {
+                    continue;
+                }
+                if self.paths(slot).len() > 1 {
+                    self.change(slot, |_| {});
+                }
+                self.note(slot, Change::BEST);
+            }
         }
     }
 

@@ -1,7 +1,10 @@
 //! One copy of equal attributes, as octets.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher as _};
+use std::net::IpAddr;
 
+use super::hops::{Hops, NEAR, Reach};
 use super::index::Index;
 use crate::types::{Asn, BgpId};
 use crate::wire::community::{LLGR_STALE, NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED, NO_LLGR};
@@ -11,6 +14,12 @@ use crate::wire::{AsWidth, NextHop, PathAttrs};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AttrId(u32);
 
+impl AttrId {
+    pub(super) fn at(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// All attributes that paths have: encoded, since most are only ever compared and sent.
 #[derive(Debug, Default)]
 pub(crate) struct AttrStore {
@@ -19,6 +28,8 @@ pub(crate) struct AttrStore {
     index: Index,
     scratch: Vec<u8>,
     seed: u64,
+    /// The ways to next hops, if they are tracked.
+    hops: Option<Hops>,
 }
 
 /// What a path says of itself.
@@ -28,6 +39,8 @@ pub(crate) struct Stored {
     octets: Box<[u8]>,
     pub(crate) next_hop: NextHop,
     pub(crate) rank: Rank,
+    /// Of the way to the next hop; 0 if it is not tracked.
+    pub(crate) cost: u32,
     /// Of octets and next hop; known, so that others' octets need not be looked at.
     hash: u64,
     holders: u32,
@@ -114,6 +127,10 @@ impl AttrStore {
             known
         } else {
             let stored = Stored {
+                cost: self.hops.as_mut().map_or(0, |hops| {
+                    // Nothing is known of it yet, so that it is not used yet.
+                    hops.enter(next_hop, &Reach::Unreachable)
+                }),
                 octets: scratch.as_slice().into(),
                 next_hop,
                 rank: Rank::of(attrs),
@@ -146,8 +163,52 @@ impl AttrStore {
             return;
         }
         stored.octets = Box::default();
+        if let Some(hops) = &mut self.hops {
+            hops.leave(stored.next_hop);
+        }
         self.index.remove(id.0, stored.hash);
         self.free.push(id.0);
+    }
+
+    /// Tracks next hops from now on, or no longer. What is in use stays so until more is known. Says whether costs may
+    /// be others now.
+    pub(super) fn track(&mut self, on: bool) -> bool {
+        if self.hops.is_some() == on {
+            return false;
+        }
+        let mut hops = on.then(Hops::default);
+        for stored in self.entries.iter_mut().filter(|stored| stored.holders > 0) {
+            stored.cost = hops
+                .as_mut()
+                .map_or(0, |hops| hops.enter(stored.next_hop, &NEAR));
+        }
+        self.hops = hops;
+        true
+    }
+
+    /// Takes news of ways in; gives back which attributes they concern, by number.
+    pub(super) fn set_reach(&mut self, reach: BTreeMap<IpAddr, Reach>) -> Vec<bool> {
+        let changed = self.hops.as_mut().map(|hops| hops.set(reach));
+        let changed = changed.unwrap_or_default();
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        let concerned = self.entries.iter_mut().map(|stored| {
+            let cost = changed.get(&stored.next_hop.address());
+            let cost = cost.filter(|_| stored.holders > 0);
+            stored.cost = cost.copied().unwrap_or(stored.cost);
+            cost.is_some()
+        });
+        concerned.collect()
+    }
+
+    /// The ways to next hops, if they are tracked.
+    pub(crate) fn hops(&self) -> Option<&Hops> {
+        self.hops.as_ref()
+    }
+
+    pub(crate) fn hops_mut(&mut self) -> Option<&mut Hops> {
+        self.hops.as_mut()
     }
 
     pub(crate) fn get(&self, id: AttrId) -> &Stored {

@@ -18,7 +18,7 @@ pub use peer::{
     AddPath, LimitAction, LocalAs, NextHopMode, OldAs, OwnAs, PeerSettings, PrefixLimit, PrivateAs,
     Reflection, Switch,
 };
-pub use restart::RestartSettings;
+pub use restart::{Deferral, RestartSettings};
 pub use table::{BestPath, MedComparison, PeerRange};
 
 /// Everything a speaker is told. A new value may come at any time: only what differs is touched.
@@ -53,6 +53,11 @@ pub struct Settings {
     pub honour_graceful_shutdown: Switch,
     /// Whether the owner is told of routes ([`crate::Action::Route`]); off where nobody sets them.
     pub tell_routes: Switch,
+    /// Whether routes are used only if there is a way to their next hop, which the driver is asked for
+    /// ([`crate::Action::TrackNextHop`]), and nearer ones are preferred. Else every next hop counts as a neighbour.
+    pub track_next_hops: Switch,
+    /// How long the first routes after the start wait for each other, if they do.
+    pub deferral: Option<Deferral>,
 }
 
 impl Settings {
@@ -73,6 +78,8 @@ impl Settings {
             graceful_shutdown: Switch::Off,
             honour_graceful_shutdown: Switch::On,
             tell_routes: Switch::On,
+            track_next_hops: Switch::Off,
+            deferral: None,
         }
     }
 }

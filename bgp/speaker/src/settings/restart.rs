@@ -30,3 +30,14 @@ impl Default for RestartSettings {
         }
     }
 }
+
+/// How long the first routes after the start wait, so that peers that kept ours meanwhile hear of everything at once
+/// (`Selection_Deferral_Timer`, RFC 4724 §4.1). A peer that does not restart gracefully, or restarts itself, is not
+/// waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// For everybody together, at most.
+    pub most: Duration,
+    /// For a peer whose session does not come up, at most.
+    pub absent: Duration,
+}

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use super::Speaker;
 use super::peer::Peer;
+use super::{Action, Speaker};
 use crate::session::{self, Down, Session, Unusable};
 use crate::settings::{PeerSettings, Settings};
 use crate::types::{Asn, BgpId, PeerName};
@@ -29,6 +29,8 @@ impl Speaker {
             graceful_shutdown: _,
             honour_graceful_shutdown,
             tell_routes,
+            track_next_hops,
+            deferral: _,
         } = self.settings.clone();
         let identity_changed = (asn, bgp_id) != (old.asn, old.bgp_id);
         let judged_anew = (cluster_id, ebgp_requires_policy, honour_graceful_shutdown)
@@ -49,6 +51,12 @@ impl Speaker {
             }
         }
         self.rib.set_rules(best_path);
+        let tracked: Vec<IpAddr> = self.tracked_next_hops();
+        self.rib.track(track_next_hops.is_on());
+        if !track_next_hops.is_on() {
+            let forget = tracked.into_iter().map(Action::ForgetNextHop);
+            self.actions.extend(forget);
+        }
         let usable = check(asn, bgp_id, &peers);
         // First end what must end, so that an address may move from one peer to another at once.
         let mut begin = Vec::new();

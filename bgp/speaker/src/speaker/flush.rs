@@ -16,6 +16,10 @@ const MANY: usize = 8192;
 impl Speaker {
     /// Tells everybody what there is to tell, unless their connection is busy.
     pub(super) fn flush(&mut self, now: Instant) {
+        self.ask_for_next_hops();
+        if self.is_waiting(now) {
+            return;
+        }
         let changed = self.rib.take_changed();
         if !changed.is_empty() {
             if self.settings.tell_routes.is_on() {

@@ -99,8 +99,16 @@ fn known(rib: &LocRib, slot: Slot) -> Option<Known> {
     let best = selected.first()?;
     let peer = rib.neighbours.get(best.source)?.name.clone();
     let learned = selected.iter().filter(|path| path.source != SourceId::OWN);
-    let next_hops = learned
-        .map(|path| rib.stored(path).next_hop.address())
-        .collect();
+    let mut next_hops = BTreeSet::new();
+    for path in learned {
+        let next_hop = rib.stored(path).next_hop;
+        // A next hop that is no neighbour is reached by one (a recursive next hop).
+        match rib.store.hops().and_then(|hops| hops.gateways(next_hop)) {
+            Some(gateways) => next_hops.extend(gateways),
+            None => {
+                next_hops.insert(next_hop.address());
+            }
+        }
+    }
     Some((next_hops, Some(peer)))
 }

@@ -16,6 +16,7 @@ mod opening;
 mod originating;
 mod paths;
 mod policy;
+mod reach;
 mod reflection;
 mod restarting;
 mod scale;

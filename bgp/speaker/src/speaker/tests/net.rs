@@ -1,6 +1,13 @@
 //! Speakers on one virtual clock, joined by wires that delay, stall and break.
 
 use super::*;
+use crate::rib::Reach;
+
+/// A neighbour.
+const NEAR: Reach = Reach::Via {
+    metric: 0,
+    gateways: BTreeSet::new(),
+};
 
 /// A network of speakers. Node `i` is called `ni` and has the addresses 192.0.2.i+1 and `2001:db8::i+1`.
 pub(super) struct Net {
@@ -34,6 +41,10 @@ struct Node {
     /// What was said of bad UPDATEs.
     complaints: Vec<String>,
     changes: usize,
+    /// How next hops are reached, where that is asked for.
+    ways: BTreeMap<IpAddr, Reach>,
+    /// What is asked for.
+    tracked: BTreeSet<IpAddr>,
     /// Why established sessions ended, or what came after.
     reasons: Vec<String>,
 }
@@ -146,6 +157,8 @@ impl Net {
             updates: 0,
             complaints: Vec::new(),
             changes: 0,
+            ways: BTreeMap::new(),
+            tracked: BTreeSet::new(),
             reasons: Vec::new(),
         });
         self.act(node);
@@ -278,10 +291,15 @@ impl Net {
         self.cuts.contains(&(one.min(other), one.max(other)))
     }
 
+    /// All clocks go on and nobody acts: a machine that was asleep.
+    pub(super) fn sleep(&mut self, time: Duration) {
+        self.now += time;
+    }
+
     pub(super) fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.next_time().filter(|at| *at <= end) {
-            self.now = at;
+            self.now = self.now.max(at);
             while let Some(((due, _), (node, delivery))) = self.pop_due() {
                 assert!(due <= self.now);
                 self.deliver(node, delivery);
@@ -383,6 +401,19 @@ impl Net {
                     let reasons = &mut self.nodes[node].reasons;
                     reasons.extend(reason.filter(|_| established));
                 }
+                Action::TrackNextHop(address) => {
+                    let ways = &mut self.nodes[node].ways;
+                    let way = ways.entry(address).or_insert(NEAR).clone();
+                    let reach = BTreeMap::from([(address, way)]);
+                    let now = self.now;
+                    self.nodes[node].tracked.insert(address);
+                    self.nodes[node]
+                        .speaker
+                        .handle_event(Event::NextHops(reach), now);
+                }
+                Action::ForgetNextHop(address) => {
+                    assert!(self.nodes[node].tracked.remove(&address), "not tracked");
+                }
                 Action::BadUpdate { error, .. } => self.nodes[node].complaints.push(error),
                 Action::Stranger { .. } => {}
             }
@@ -476,6 +507,20 @@ impl Net {
     }
 
     /// A node's BFD loses a peer.
+    /// The way of a node to a next hop becomes this one.
+    pub(super) fn set_way(&mut self, node: usize, next_hop: &str, reach: Reach) {
+        let next_hop = address(next_hop);
+        self.nodes[node].ways.insert(next_hop, reach.clone());
+        if self.nodes[node].tracked.contains(&next_hop) {
+            self.event(node, Event::NextHops([(next_hop, reach)].into()));
+        }
+    }
+
+    /// The next hops whose ways a node asks for.
+    pub(super) fn tracked(&self, node: usize) -> &BTreeSet<IpAddr> {
+        &self.nodes[node].tracked
+    }
+
     pub(super) fn bfd_down(&mut self, node: usize, peer: &str) {
         self.event(node, Event::BfdDown(&peer.into()));
     }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
+use margay_bgp_fuzz::stream;
 use margay_bgp::settings::Reflection;
 use margay_bgp::wire::{Capability, Open, RestartState, encode_keepalive};
 use margay_bgp::{
@@ -14,6 +15,7 @@ use margay_bgp::{
 const US: Asn = Asn(64512);
 
 fuzz_target!(|octets: &[u8]| {
+    let octets = stream(octets);
     let start = Instant::now();
     let mut settings = Settings::new(US, BgpId([192, 0, 2, 1].into()));
     for number in [2, 3] {

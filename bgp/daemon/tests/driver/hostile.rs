@@ -269,3 +269,44 @@ async fn a_second_connection_of_an_established_peer_is_refused_and_the_session_s
     let (kind, _) = message(&mut peer).await;
     assert_ne!(kind, MessageType::Notification);
 }
+
+/// RFC 5492 §4: what is not known is ignored, and what stands several times counts once.
+#[tokio::test]
+async fn a_soup_of_capabilities_is_taken_as_far_as_it_makes_sense() {
+    let mut ward = Ward::new(65).await;
+    let mut open = wire::Open::new(
+        margay_bgpd::Asn(64512),
+        HoldTime::from_secs(90),
+        margay_bgpd::BgpId(loopback(66)),
+        &margay_bgpd::Family::ALL.into(),
+        wire::RestartState::Running,
+    );
+    let known = open.capabilities.clone();
+    for number in 0..700_u16 {
+        let [high, low] = number.to_be_bytes();
+        open.capabilities.push(match number % 3 {
+            0 => wire::Capability::Other {
+                code: 100 + low % 100,
+                value: vec![low; usize::from(high)],
+            },
+            1 => wire::Capability::Multiprotocol {
+                afi: number,
+                safi: low,
+            },
+            _ => known[usize::from(number) % known.len()].clone(),
+        });
+    }
+    let mut peer = ward.sick().await;
+    let octets = open.encode();
+    assert!(octets.len() > 3000, "longer than RFC 4271 has room for");
+    peer.write_all(&octets).await.unwrap();
+    peer.write_all(&wire::encode_keepalive()).await.unwrap();
+    ward.node.until("established", established).await;
+    peer.write_all(&announcement(200, 0)).await.unwrap();
+    ward.node
+        .until_routes(&[
+            ("10.1.0.0/24", "127.0.0.250"),
+            ("10.200.0.0/24", "127.0.0.250"),
+        ])
+        .await;
+}

@@ -4,6 +4,7 @@
 mod hostile;
 mod node;
 mod rfc7606;
+mod scale;
 mod sockets;
 
 use std::net::SocketAddr;

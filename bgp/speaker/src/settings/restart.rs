@@ -41,3 +41,11 @@ pub struct Deferral {
     /// For a peer whose session does not come up, at most.
     pub absent: Duration,
 }
+
+impl Deferral {
+    /// Half a minute for those who are not there yet, six for everybody.
+    pub const USUAL: Self = Self {
+        most: Duration::from_mins(6),
+        absent: Duration::from_secs(30),
+    };
+}

@@ -1,7 +1,7 @@
 //! Next hops that are tracked, and routes that wait for each other after the start.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::peer::Peer;
 use super::{Action, Speaker};
@@ -96,12 +96,4 @@ impl Peer {
             }
         }
     }
-}
-
-impl Deferral {
-    /// Half a minute for those who are not there yet, six for everybody.
-    pub const USUAL: Self = Self {
-        most: Duration::from_mins(6),
-        absent: Duration::from_secs(30),
-    };
 }

@@ -11,6 +11,8 @@ pub(super) enum Outcome {
     Refused(Refusal),
 }
 
+/// Longer keys are not remembered: what they would take in room is worth more than what they save.
+const LONGEST: usize = 1024;
 /// So many are remembered.
 const PLACES: usize = 512;
 
@@ -46,6 +48,10 @@ impl Recent {
         key: &[u8],
         outcome: Outcome,
     ) {
+        if key.len() > LONGEST {
+            outcome.release(store);
+            return;
+        }
         if self.places.is_empty() {
             self.places.resize_with(PLACES, || None);
         }

@@ -11,7 +11,7 @@ use crate::filter::{Applied, From, RouteView};
 use crate::rib::{AttrId, Importer, LocRib, Refusal, SourceId, fits};
 use crate::session::{ConnectionId, Event};
 use crate::settings::{LimitAction, PrefixLimit};
-use crate::types::{Family, PeerName};
+use crate::types::{Family, FamilySet, PeerName};
 use crate::wire::update::Skeleton;
 use crate::wire::{Announced, NextHop, Nlri, PathAttrs, Update};
 
@@ -94,31 +94,26 @@ impl Speaker {
     ) -> Option<Outcome> {
         let peer = self.peers.get_mut(name)?;
         let agreed = peer.agreed()?;
-        let families = agreed.families.clone();
-        let spoken = |nlri: &Nlri<'_>| families.contains(&nlri.family());
+        let families: FamilySet = agreed.families.iter().copied().collect();
+        let spoken = |nlri: &Nlri<'_>| families.contains(nlri.family()) && !nlri.is_empty();
         let withdrawn = [Some(update.withdrawn), update.mp_withdrawn];
-        let withdrawn: Vec<_> = withdrawn.into_iter().flatten().filter(spoken).collect();
+        let withdrawn = withdrawn.map(|nlri| nlri.filter(spoken));
         let classic = update
             .next_hop
             .map(|next_hop| (NextHop::V4(next_hop), update.nlri));
         let multiprotocol = update.mp_nlri.map(|reach| (reach.next_hop, reach.nlri));
-        let announced: Vec<_> = [classic, multiprotocol]
-            .into_iter()
-            .flatten()
-            .filter(|(_, nlri)| spoken(nlri) && !nlri.is_empty())
-            .collect();
+        let announced = [classic, multiprotocol].map(|one| one.filter(|(_, nlri)| spoken(nlri)));
+        let count = announced.iter().flatten().count();
         let mut clean = update.discarded.is_empty();
         for error in update.discarded {
             peer.complain(&error);
         }
-        for nlri in withdrawn {
-            self.withdraw_all(name, source, [nlri]);
-        }
+        self.withdraw_all(name, source, withdrawn.into_iter().flatten());
         let mut outcome = None;
         match update.announced {
             Announced::Nothing => {}
             Announced::Unusable(error) => {
-                for (_, nlri) in announced {
+                for (_, nlri) in announced.into_iter().flatten() {
                     self.withdraw_all(name, source, [nlri]);
                 }
                 // Also where NEXT_HOP is what is missing.
@@ -128,10 +123,9 @@ impl Speaker {
                 }
             }
             Announced::Routes(mut attrs) => {
-                clean &= announced.len() == 1;
-                let last = announced.len().saturating_sub(1);
-                for (number, (next_hop, nlri)) in announced.into_iter().enumerate() {
-                    let attrs = if number == last {
+                clean &= count == 1;
+                for (number, (next_hop, nlri)) in (1..).zip(announced.into_iter().flatten()) {
+                    let attrs = if number == count {
                         std::mem::take(&mut attrs)
                     } else {
                         attrs.clone()

@@ -4,7 +4,7 @@
 NEEDS := nft:nftables bird:bird2 ip:iproute2 ping:iputils-ping conntrack:conntrack
 PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: demo test bench bench-bgp build packages lint
+.PHONY: demo test bench bench-bgp bgpd build packages lint
 
 demo: build root
 	target/debug/margay-lab demo
@@ -18,10 +18,19 @@ bench: packages root
 	cargo build --release --workspace --locked
 	target/release/margay-bench
 
-# margay-bgpd beside every other BGP speaker that is installed; BENCH_BGP gives bench.py arguments.
+# margay-bgpd beside every other BGP speaker that is installed, medians of three (about half an hour on two cores), and how
+# soon BFD misses a peer. Results go below target/bench; BENCH_BGP and BENCH_BFD give other arguments.
+BENCH_BGP ?= --reps 3 --retries 1 --sizes 100000,500000,1000000
 bench-bgp: packages root
 	cargo build --release -p margay-bgpd --locked
 	tests/bench/bgp/bench.py $(BENCH_BGP)
+	tests/bench/bgp/bfd.py $(BENCH_BFD)
+
+# margay-bgpd as one static program of at most 3 MB, in target/x86_64-unknown-linux-musl/image.
+bgpd:
+	@rustup target list --installed | grep -qx $(IMAGE_TARGET) || rustup target add $(IMAGE_TARGET)
+	cargo build --profile image --locked --target $(IMAGE_TARGET) -p margay-bgpd
+	@size=$$(stat -c %s target/$(IMAGE_TARGET)/image/margay-bgpd); echo "margay-bgpd: $$size octets"; [ $$size -le 3145728 ]
 
 build: packages
 	cargo build --workspace --locked

@@ -10,8 +10,9 @@ that this script creates and removes; no other address is ever contacted)
     ./bench.py --sizes 100000,500000,1000000 --group 8
     ./bench.py --summary results.jsonl ...    # only print the tables of stored results
 
-    `make bench-bgp` builds margay-bgpd and runs this with whatever other speakers are installed;
-    BENCH_BGP='--reps 3 --sizes 100000,500000,1000000' gives it other arguments.
+    `make bench-bgp` builds margay-bgpd and runs this (medians of three, three sizes) with whatever other speakers
+    are installed; BENCH_BGP='--sizes 100000 --dut margay --dut bird' gives it other arguments, and parts of a long run
+    that were written to different files are shown together by --summary.
 
     The default run (bird, frr, gobgp, null) takes about 4 minutes on 2 cores, one quick DUT with
     --reps 3 about 90 s; gobgp at 500,000 routes alone needs 95 s and is skipped (--budget).
@@ -25,7 +26,7 @@ that this script creates and removes; no other address is ever contacted)
     --group G        routes that share one attribute set = one UPDATE (default 8)
     --nodes/--blocks size of "k8s" (default 100 peers x 64 /26 blocks)
     --reps R         repetitions; tables show the median (default 1)
-    --out FILE       append results as JSON lines (default: a new file in the temp folder)
+    --out FILE       append results as JSON lines (default: target/bench/bgp-TIME.jsonl)
     --idle SECS      before each run wait up to SECS (default 20) until others use < 15 % CPU
     --retries K      repeat a run up to K times while foreign load marks it `!` (default 0);
                      the run with the least foreign load counts
@@ -45,7 +46,8 @@ WHAT IS MEASURED (all times in seconds unless marked, monotonic clock of one pro
     e2e       injector comes back: its session up -> sink (connected) holds N again
     p50, p99  one-route announcements over the full table, one at a time: injector's write
               -> sink has it (ms; 100 samples)
-    RSS       peak resident set (VmHWM) at the end; `rss_ingest` right after ingest
+    RSS       peak resident set (VmHWM) at the end; `rss_idle` before the first session (with 3 peers configured,
+              in k8s with 100), `rss_ingest` right after ingest; B/route is what lies between these two
     CPU       user+system seconds of the DUT, per step and in total
   k8s, DUT is a route reflector with 100 iBGP clients, each announcing 64 /26:
     all up    first connect() of all 100 at once -> all sessions are up
@@ -261,6 +263,7 @@ def bulk(net, spec, n, a, work, rec):
             rec["ingest"] = t(f"wait {a.timeout} probe")["last"] - up
         d.quiet()
         rec["rss_ingest"] = mem_of(d.p.pid, "VmRSS")
+        rec["octets_per_route"] = round((rec["rss_ingest"] - rec["rss_idle"]) * 2**20 / n)
         with Step(rec, "dump", d, t):
             t(f"target sink bulk ge {n}")
             t("connect sink")
@@ -380,24 +383,24 @@ def summary(rows):
     for n in sorted({r["n"] for r in rows if r["scenario"] == "bulk"}):
         sel = [r for r in rows if r["scenario"] == "bulk" and r["n"] == n]
         out += [f"\nbulk, N = {n:,} IPv4 routes, {sel[0]['group']} per UPDATE (seconds, MiB)\n",
-                "| DUT | ingest | dump | e2e | withdraw | p50 ms | p99 ms | CPU ingest | CPU dump | CPU e2e | CPU total | RSS ingest | peak RSS | reps |",
-                "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
+                "| DUT | ingest | dump | e2e | withdraw | p50 ms | p99 ms | CPU ingest | CPU dump | CPU e2e | CPU total | RSS ingest | B/route | peak RSS | reps |",
+                "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
         for l in labels:
             s = [r for r in sel if r["dut"] == l]
             if s:
                 out.append("| " + " | ".join([f"{l} ({s[0]['version']})"] + [cell(s, k) for k in ("ingest", "dump", "e2e", "withdraw")]
                            + [cell(s, k, True) for k in ("p50_ms", "p99_ms")] + [cell(s, k) for k in ("cpu_ingest", "cpu_dump", "cpu_e2e", "cpu")]
-                           + [mib(med(s, k)) for k in ("rss_ingest", "rss")] + [str(sum("error" not in r for r in s))]) + " |")
+                           + [mib(med(s, k)) for k in ("rss_ingest", "octets_per_route", "rss")] + [str(sum("error" not in r for r in s))]) + " |")
     sel = [r for r in rows if r["scenario"] == "k8s"]
     if sel:
         out += [f"\nk8s, route reflector for {sel[0]['nodes']} clients x {sel[0]['blocks']} /26 (seconds, MiB)\n",
-                "| DUT | all up | cold | loss | rejoin | UPDATEs per client | CPU cold | CPU total | peak RSS | reps |",
-                "|---|---|---|---|---|---|---|---|---|---|"]
+                "| DUT | all up | cold | loss | rejoin | UPDATEs per client | CPU cold | CPU total | RSS idle | peak RSS | reps |",
+                "|---|---|---|---|---|---|---|---|---|---|---|"]
         for l in labels:
             s = [r for r in sel if r["dut"] == l]
             if s:
                 out.append("| " + " | ".join([f"{l} ({s[0]['version']})"] + [cell(s, k) for k in ("cold_up", "cold", "loss", "rejoin")]
-                           + [mib(med(s, "updates_per_node"))] + [cell(s, k) for k in ("cpu_cold", "cpu")] + [mib(med(s, "rss")), str(sum("error" not in r for r in s))]) + " |")
+                           + [mib(med(s, "updates_per_node"))] + [cell(s, k) for k in ("cpu_cold", "cpu", "rss_idle")] + [mib(med(s, "rss")), str(sum("error" not in r for r in s))]) + " |")
     out += ratios(rows, labels, med)
     out.append("\nmedian of `reps`; `~` = spread over 50 % of the median, `!` = over 25 % foreign CPU load; `fail` = did not finish")
     return "\n".join(out)
@@ -410,8 +413,8 @@ def ratios(rows, labels, med, ours="margay"):
         return []
     out = [f"\n{ours} divided by the best other speaker (below 1 is ahead)\n", "| scenario | column | margay | best other | ratio |",
            "|---|---|---|---|---|"]
-    bulk_keys = ("ingest", "dump", "e2e", "withdraw", "p50_ms", "p99_ms", "cpu", "rss")
-    k8s_keys = ("cold_up", "cold", "loss", "rejoin", "updates_per_node", "cpu", "rss")
+    bulk_keys = ("ingest", "dump", "e2e", "withdraw", "p50_ms", "p99_ms", "cpu", "octets_per_route", "rss")
+    k8s_keys = ("cold_up", "cold", "loss", "rejoin", "updates_per_node", "cpu", "rss_idle", "rss")
     for n in sorted({r["n"] for r in rows if r["scenario"] == "bulk"}) + [None]:
         sel = [r for r in rows if (r.get("n") == n if n else r["scenario"] == "k8s")]
         for key in bulk_keys if n else k8s_keys:
@@ -471,7 +474,8 @@ def main():
     if os.geteuid() != 0:
         sys.exit("root is needed for network namespaces")
     tmp = tempfile.mkdtemp(prefix="bgpbench-")
-    a.out = a.out or f"{tempfile.gettempdir()}/bgpbench-{int(time.time())}.jsonl"
+    a.out = a.out or os.path.normpath(f"{HERE}/../../../target/bench/bgp-{int(time.time())}.jsonl")
+    os.makedirs(os.path.dirname(os.path.abspath(a.out)), exist_ok=True)
     a.blast = f"{tmp}/bgpblast"
     NICE = a.nice
     sh("rustc", "-O", "--edition", "2021", "-o", a.blast, f"{HERE}/bgpblast.rs")

@@ -160,7 +160,9 @@ class Cluster:
     def join(self, name, number):
         netns, switch = f"{self.prefix}{name}", f"{self.prefix}sw"
         run(["ip", "netns", "add", netns])
-        run(["ip", "link", "add", "eth0", "netns", netns, "type", "veth", "peer", "name", name, "netns", switch])
+        # As of a machine, its hardware address outlives a reboot.
+        mac = f"02:6d:67:79:00:{number:02x}"
+        run(["ip", "link", "add", "eth0", "address", mac, "netns", netns, "type", "veth", "peer", "name", name, "netns", switch])
         run(["ip", "-n", switch, "link", "set", name, "master", "br0", "up"])
         for link in ("lo", "eth0"):
             run(["ip", "-n", netns, "link", "set", link, "up"])

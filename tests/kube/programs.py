@@ -25,6 +25,8 @@ VERSION = "v1.35.4"  # as in go.mod
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.59"  # what the suite of this version asks for
 PAUSE = "registry.k8s.io/pause:3.10"
 PROBE = "docker.io/library/probe:lab"
+PRODUCT = ["margay-controller", "margay-felix", "margay-cni", "margayctl"]
+PRODUCT_TAG = "margay.io/margay:v0.1.0"  # as in the manifest
 APPLETS = ["cat", "echo", "env", "grep", "head", "hostname", "ls", "mkdir", "ping", "seq", "sleep", "sort", "test", "timeout", "tr", "true", "uniq", "wget"]
 # What specs call that busybox has not, or not with these options: from this machine, with their libraries.
 BORROWED = {"curl": "curl", "nc": "nc.openbsd", "sh": "dash"}  # busybox as `sh` would prefer its own nc
@@ -143,6 +145,21 @@ def archive(named):
     if not path.is_file():
         raise Missing(f"no image {path}: `make image` writes target/image/margay.tar")
     return path
+
+
+def debug_product():
+    """An image of the programs that `make build` left, with their libraries: no proof of the release, but there at once."""
+    built = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target")) / "debug"
+    small = CACHE / "debug"
+    small.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name in PRODUCT:
+        if not (built / name).exists():
+            raise Missing(f"no {built / name}: `make build` makes it")
+        # Every node holds the image twice, in memory.
+        subprocess.run(["strip", "--strip-debug", "-o", str(small / name), str(built / name)], check=True)
+        files |= borrowed(name, small / name)
+    return image("margay-debug", REPO / "manifests/Containerfile", files, PRODUCT_TAG)
 
 
 def product_image(context, tag, archive):

@@ -10,7 +10,6 @@ import programs
 NAMESPACE = "margay-e2e"
 SYSTEM = "margay-system"
 PORT = 8080
-IMAGE = "margay.io/margay:v0.1.0"
 # felix' volume with the authority's certificates, on its node.
 FELIX_CA = "/var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/ca/ca.pem"
 
@@ -171,7 +170,7 @@ def leaves_nothing(cluster):
     """`kubectl delete -f` and `margayctl node cleanup` leave a node as it was before; the answer names what was removed."""
     node = cluster.nodes[0]
     margayctl = cluster.state / "margayctl"
-    copy = ["ctr", "-n", "k8s.io", "image", "mount", IMAGE, "/mnt"]
+    copy = ["ctr", "-n", "k8s.io", "image", "mount", programs.PRODUCT_TAG, "/mnt"]
     cluster.exec(node, *copy)
     cluster.exec(node, "cp", "/mnt/margayctl", margayctl)
     cluster.exec(node, "ctr", "-n", "k8s.io", "image", "unmount", "/mnt")
@@ -204,6 +203,7 @@ def nobody_asks_for_more(cluster):
             # 403 is also what a namespace says that is going, to who may write there.
             if event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid":
                 refused.add((*what, event["verb"]))
+    refused -= granted(cluster)  # an API server that has just started does not know its roles yet
     assert not refused, f"the controller asked for what it may not: {sorted(refused)}"
     unused = sorted(right for right in granted(cluster) - used if right[2] != "list")  # a server that streams lists sees `watch`
     assert not unused, f"the controller has rights that it does not use: {unused}"

@@ -52,6 +52,8 @@ struct Memory {
     cleared: BTreeMap<NodeName, Instant>,
     orphans: BTreeMap<IpNet, Instant>,
     looked: Option<Instant>,
+    /// When a status could not be written.
+    failed: Option<Instant>,
 }
 
 impl Writer {
@@ -106,10 +108,11 @@ impl Writer {
             let Some(status) = status else {
                 continue;
             };
-            let due = memory
-                .statuses
-                .get(&name)
-                .is_none_or(|(last, at)| *last != status && rested(at));
+            let due = memory.failed.as_ref().is_none_or(rested)
+                && memory
+                    .statuses
+                    .get(&name)
+                    .is_none_or(|(last, at)| *last != status && rested(at));
             if !due || written >= AT_ONCE {
                 continue;
             }
@@ -118,7 +121,8 @@ impl Writer {
                 Ok(()) => drop(memory.statuses.insert(name, (status, now))),
                 Err(error) => {
                     warn!(node = %name, %error, "cannot write a node's status");
-                    // Whatever it is, it will not be better for the next node.
+                    // Whatever it is, it will not be better for the next node, nor in a second.
+                    memory.failed = Some(now);
                     break;
                 }
             }

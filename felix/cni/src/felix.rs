@@ -16,6 +16,9 @@ use crate::sandbox::Sandbox;
 #[derive(Debug)]
 pub(crate) struct Away(pub(crate) String);
 
+/// Octets that hold most answers, so that they are read at once.
+const USUAL_ANSWER: usize = 4096;
+
 /// Makes a call and waits for the answer, at most so long.
 pub(crate) fn call(
     socket: &Path,
@@ -62,7 +65,7 @@ pub(crate) fn call(
     .map_err(|errno| away(errno.into()))?;
     stream.write_all(&octets[sent..]).map_err(away)?;
     stream.shutdown(Shutdown::Write).map_err(away)?;
-    let mut answer = Vec::new();
+    let mut answer = Vec::with_capacity(USUAL_ANSWER);
     stream.read_to_end(&mut answer).map_err(away)?;
     if answer.is_empty() {
         return Err(Away(format!(

@@ -1,10 +1,10 @@
-//! The server for the CNI plugin's calls: a thread for each.
+//! The server for the CNI plugin's calls.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,6 +27,8 @@ pub(crate) mod unlink;
 
 /// Calls that are worked on at once; more wait to be accepted.
 const AT_ONCE: usize = 256;
+/// Threads that wait for calls when there are none.
+const SPARE: usize = 4;
 /// How often to look for what the plugin noted while we did not answer.
 const TOMBSTONES: Duration = Duration::from_secs(2);
 
@@ -48,9 +50,12 @@ pub(crate) fn start(path: &Path, attacher: Arc<Attacher>) -> anyhow::Result<()> 
     std::thread::Builder::new()
         .name("reclaim".to_owned())
         .spawn(move || reclaim::run(&reclaimer))?;
-    std::thread::Builder::new()
-        .name("cni".to_owned())
-        .spawn(move || accept(&listener, &attacher))?;
+    let crew = Arc::new(Crew {
+        listener,
+        attacher,
+        hands: Mutex::default(),
+    });
+    (0..SPARE).try_for_each(|_| crew.hire())?;
     Ok(())
 }
 
@@ -72,51 +77,67 @@ pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Counts calls in progress.
-#[derive(Default)]
-struct Busy {
-    count: Mutex<usize>,
-    less: Condvar,
+/// The threads that serve calls. Each waits for one itself, so that no call is handed from thread to thread.
+struct Crew {
+    listener: UnixListener,
+    attacher: Arc<Attacher>,
+    hands: Mutex<Hands>,
 }
 
-impl Busy {
-    fn begin(&self) {
-        let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut count = self
-            .less
-            .wait_while(count, |count| *count >= AT_ONCE)
-            .unwrap_or_else(PoisonError::into_inner);
-        *count += 1;
-    }
-
-    fn end(&self) {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.less.notify_one();
-    }
+/// How many threads there are, and how many of them wait for a call.
+#[derive(Debug, Default)]
+struct Hands {
+    all: usize,
+    idle: usize,
 }
 
-fn accept(listener: &UnixListener, attacher: &Arc<Attacher>) {
-    let busy = Arc::new(Busy::default());
-    for stream in listener.incoming() {
-        let stream = match stream {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a CNI call cannot be accepted");
-                std::thread::sleep(Duration::from_millis(50));
-                continue;
+impl Crew {
+    fn hands(&self) -> MutexGuard<'_, Hands> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another thread that waits for calls. It counts before it is there: it may have a call before we go on.
+    fn hire(self: &Arc<Self>) -> std::io::Result<()> {
+        self.count(1);
+        let crew = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("cni".to_owned());
+        thread
+            .spawn(move || crew.work())
+            .map(drop)
+            .inspect_err(|_| self.count(-1))
+    }
+
+    fn count(&self, more: isize) {
+        let mut hands = self.hands();
+        hands.all = hands.all.saturating_add_signed(more);
+        hands.idle = hands.idle.saturating_add_signed(more);
+    }
+
+    fn work(self: &Arc<Self>) {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "a CNI call cannot be accepted");
+                    std::thread::sleep(Duration::from_millis(50));
+                    continue;
+                }
+            };
+            let short = {
+                let mut hands = self.hands();
+                hands.idle -= 1;
+                hands.idle == 0 && hands.all < AT_ONCE
+            };
+            if short && let Err(error) = self.hire() {
+                tracing::warn!(%error, "no thread for more CNI calls");
             }
-        };
-        busy.begin();
-        let (attacher, done) = (Arc::clone(attacher), Arc::clone(&busy));
-        let thread = std::thread::Builder::new()
-            .name("cni-call".to_owned())
-            .spawn(move || {
-                converse(stream, &attacher);
-                done.end();
-            });
-        if let Err(error) = thread {
-            tracing::warn!(%error, "no thread for a CNI call");
-            busy.end();
+            converse(stream, &self.attacher);
+            let mut hands = self.hands();
+            if hands.idle >= SPARE {
+                hands.all -= 1;
+                return;
+            }
+            hands.idle += 1;
         }
     }
 }
@@ -153,24 +174,19 @@ fn serve(
             let span = tracing::info_span!("add", pod = %format!("{}/{}", pod.namespace, pod.name), container = attachment.container);
             let _entered = span.enter();
             let added = match descriptors {
-                Some(descriptors) => attacher.add(&attachment, &pod, &sandbox, descriptors),
+                Some(descriptors) => {
+                    let answer =
+                        |attached| say(stream, &Answer::Attached(Attached { dns, ..attached }));
+                    attacher.add(&attachment, &pod, &sandbox, descriptors, answer)
+                }
                 None => Err(Refusal::new(
                     Code::Decode,
                     "ADD came without the sandbox's descriptors",
                 )),
             };
-            let answer = match added {
-                Ok(result) => Answer::Attached(Attached { dns, ..result }),
-                Err(refusal) => {
-                    tracing::warn!(error = %refusal, "a pod was not attached");
-                    Answer::Refused(refusal)
-                }
-            };
-            let added = matches!(answer, Answer::Attached(_));
-            if say(stream, &answer).is_err() && added {
-                // For the runtime this ADD has failed.
-                tracing::warn!("nobody waits for the answer; the pod is detached again");
-                attacher.delete(&attachment);
+            if let Err(refusal) = added {
+                tracing::warn!(error = %refusal, "a pod was not attached");
+                let _ = say(stream, &Answer::Refused(refusal));
             }
         }
         Call::Del { attachment } => {

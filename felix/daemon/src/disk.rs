@@ -38,7 +38,11 @@ pub(crate) enum DiskError {
 
 /// Replaces a file: written beside it, brought to the disk, renamed into place.
 pub(crate) fn put(path: &Path, octets: &[u8]) -> Result<(), DiskError> {
-    write_beside(path, octets)?;
+    let synced = write_beside(path, octets)?.sync_all();
+    synced.map_err(|source| {
+        discard_beside(path);
+        failed(path, source)
+    })?;
     rename_into_place(path)?;
     let synced = path.parent().map_or(Ok(()), |folder| {
         File::open(folder).and_then(|folder| folder.sync_all())
@@ -46,8 +50,8 @@ pub(crate) fn put(path: &Path, octets: &[u8]) -> Result<(), DiskError> {
     synced.map_err(|source| failed(path, source))
 }
 
-/// The first half of [`put`]: the file is on the disk, beside its place.
-pub(crate) fn write_beside(path: &Path, octets: &[u8]) -> Result<(), DiskError> {
+/// Writes a file beside its place, where it does not count.
+pub(crate) fn write_beside(path: &Path, octets: &[u8]) -> Result<File, DiskError> {
     let beside = beside(path);
     let write = || {
         let mut file = OpenOptions::new()
@@ -57,7 +61,7 @@ pub(crate) fn write_beside(path: &Path, octets: &[u8]) -> Result<(), DiskError> 
             .mode(0o600)
             .open(&beside)?;
         file.write_all(octets)?;
-        file.sync_all()
+        Ok(file)
     };
     write().map_err(|source| {
         discard_beside(path);
@@ -65,7 +69,7 @@ pub(crate) fn write_beside(path: &Path, octets: &[u8]) -> Result<(), DiskError> 
     })
 }
 
-/// The second half of [`put`]. Whether the new name outlives a loss of power is not waited for.
+/// Has what [`write_beside`] wrote count.
 pub(crate) fn rename_into_place(path: &Path) -> Result<(), DiskError> {
     std::fs::rename(beside(path), path).map_err(|source| {
         discard_beside(path);

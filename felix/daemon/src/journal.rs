@@ -109,17 +109,17 @@ impl Journal {
         Ok(records)
     }
 
-    /// Brings a record to the disk, where it does not count yet.
+    /// Writes a record, which does not count yet. It outlives us, and need not outlive the machine: its namespace does not.
     pub(crate) fn write(&self, record: &Record) -> Result<(), DiskError> {
         let path = self.path(&record.attachment);
         let octets = serde_json::to_vec(record).map_err(|error| DiskError::Write {
             path: path.clone(),
             source: error.into(),
         })?;
-        disk::write_beside(&path, &octets)
+        disk::write_beside(&path, &octets).map(drop)
     }
 
-    /// Has a written record count from now on. Namespaces do not outlive a loss of power, so records need not either.
+    /// Has a written record count from now on.
     pub(crate) fn keep(&self, record: &Record) -> Result<(), DiskError> {
         disk::rename_into_place(&self.path(&record.attachment))
     }

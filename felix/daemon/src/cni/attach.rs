@@ -17,6 +17,7 @@ use super::receive::Descriptors;
 use super::sandbox;
 use super::unlink::Unlinker;
 use crate::core::{Admitted, Input, Realised};
+use crate::disk::DiskError;
 use crate::host::{Host, Order};
 use crate::journal::{Journal, Record};
 use crate::locks::Locks;
@@ -41,14 +42,16 @@ pub(crate) struct Attacher {
 }
 
 impl Attacher {
-    /// Attaches a pod: policy, address, rules, link, routes, up, journal.
+    /// Attaches a pod: policy, address, rules, link, routes, up, journal, and gives the answer; if nobody takes it,
+    /// detaches the pod again.
     pub(crate) fn add(
         &self,
         attachment: &Attachment,
         pod: &Pod,
         sandbox: &str,
         descriptors: Descriptors,
-    ) -> Result<Attached, Refusal> {
+        answer: impl FnOnce(Attached) -> std::io::Result<()>,
+    ) -> Result<(), Refusal> {
         let pod_name = format!("pod {}/{}", pod.namespace, pod.name);
         let _held = self.locks.hold([pod_name, name(attachment)]);
         // Only what is older than this ADD may be detached by a note of the plugin.
@@ -57,11 +60,18 @@ impl Attacher {
         match self.make(&record, realised, descriptors) {
             Ok(mtu) => {
                 self.tell(Input::Complete(attachment.clone()));
+                if answer(sandbox::result(&record, mtu, sandbox)).is_err() {
+                    // For the runtime this ADD has failed.
+                    tracing::warn!("nobody waits for the answer; the pod is detached again");
+                    self.remove(attachment);
+                    return Ok(());
+                }
+                // The runtime need not wait for this.
                 if let Some(note) = record.note() {
                     self.host.order(Order::Note(record.link.clone(), note));
                 }
                 tracing::info!(link = record.link, addresses = ?record.addresses, "a pod is attached");
-                Ok(sandbox::result(&record, mtu, sandbox))
+                Ok(())
             }
             Err(refusal) => {
                 self.remove(attachment);
@@ -96,35 +106,18 @@ impl Attacher {
         realised: Realised,
         descriptors: Descriptors,
     ) -> Result<u32, Refusal> {
-        // The disk and the kernel are slow in different ways.
-        let (written, wired) = std::thread::scope(|scope| {
-            let written = scope.spawn(|| self.journal.write(record));
-            let wired = in_force(realised)
-                .and_then(|()| self.forget_strangers(record).map_err(remembered))
-                .and_then(|forgetting| self.wire(record, descriptors, forgetting));
-            (written.join(), wired)
-        });
-        let mtu = wired?;
-        written
-            .unwrap_or(Ok(()))
-            .and_then(|()| self.journal.keep(record))
-            .map_err(|error| {
-                Refusal::new(Code::Io, "the attachment cannot be recorded").with(error.to_string())
-            })?;
-        Ok(mtu)
-    }
-
-    /// Link, addresses, routes; and up, once there are no connections of others.
-    fn wire(
-        &self,
-        record: &Record,
-        descriptors: Descriptors,
-        forgetting: Forgetting,
-    ) -> Result<u32, Refusal> {
+        // While the kernel takes the rules: a record beside its place does not count, and links that are down pass nothing.
         let mtu = self.host.mtu();
-        let (link, pod_mac) = sandbox::create(record, mtu, &descriptors).map_err(network)?;
+        let begun = self.journal.write(record).map_err(unrecorded);
+        let begun =
+            begun.and_then(|()| sandbox::create(record, mtu, &descriptors).map_err(network));
+        in_force(realised)?;
+        let (link, pod_mac) = begun?;
+
+        let forgetting = self.forget_strangers(record).map_err(remembered)?;
         let mut inside = Connection::adopt(descriptors.netlink).map_err(network)?;
         sandbox::furnish(record, &link, &mut inside).map_err(network)?;
+        // No packet passes before those connections are gone.
         forgetting.wait().map_err(remembered)?;
         let end = sandbox::host_end(record, &link, pod_mac);
         self.host
@@ -132,6 +125,7 @@ impl Attacher {
             .ok_or_else(ending)?
             .map_err(network)?;
         sandbox::settle(&link, &mut inside).map_err(network)?;
+        self.journal.keep(record).map_err(unrecorded)?;
         Ok(mtu)
     }
 
@@ -322,6 +316,10 @@ fn all_addresses(block: IpNet) -> impl Iterator<Item = IpAddr> {
 fn remembered(error: margay_nftnl::Error) -> Refusal {
     let what = "connections of an earlier owner of the address cannot be deleted";
     Refusal::new(Code::Io, what).with(error.to_string())
+}
+
+fn unrecorded(error: DiskError) -> Refusal {
+    Refusal::new(Code::Io, "the attachment cannot be recorded").with(error.to_string())
 }
 
 fn network(error: margay_netlink::Error) -> Refusal {

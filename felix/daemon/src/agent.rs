@@ -1,6 +1,7 @@
 //! Putting the parts together.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use margay_dataplane::local;
@@ -29,6 +30,8 @@ mod stock;
 
 use stock::{pods, take_stock};
 
+/// How long the addresses of pods that go are gathered: less than their links take to go.
+const FAREWELL: Duration = Duration::from_millis(10);
 /// How many inputs may wait for the core; whoever has more waits too.
 const INPUTS: usize = 256;
 
@@ -212,7 +215,8 @@ async fn serve(args: &Args, served: Served) -> anyhow::Result<()> {
         journal,
         view,
         locks: Locks::default(),
-        forgetter: Forgetter::start()?,
+        forgetter: Forgetter::start(Duration::ZERO)?,
+        farewells: Forgetter::start(FAREWELL)?,
         unlinker: Unlinker::start()?,
         clean: Mutex::default(),
     });

@@ -4,6 +4,7 @@
 //! together afterwards.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 /// The handle. The thread ends when the last clone is gone.
 #[derive(Debug)]
@@ -39,15 +40,17 @@ impl<R> Outcome<R> {
 }
 
 impl<T: Send + 'static, R: Clone + Send + 'static> Gatherer<T, R> {
-    /// Starts the thread, in the network namespace of the caller. All who asked together get the same result.
+    /// Starts the thread, in the network namespace of the caller. All who asked together get the same result. After an
+    /// order it waits for others for a `pause`.
     pub(crate) fn start(
         name: &str,
+        pause: Duration,
         work: impl Fn(Vec<T>) -> R + Send + 'static,
     ) -> std::io::Result<Self> {
         let (orders, ordered) = mpsc::channel();
         std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || run(&ordered, work))?;
+            .spawn(move || run(&ordered, pause, work))?;
         Ok(Self { orders })
     }
 
@@ -60,8 +63,13 @@ impl<T: Send + 'static, R: Clone + Send + 'static> Gatherer<T, R> {
     }
 }
 
-fn run<T, R: Clone>(orders: &mpsc::Receiver<(T, mpsc::Sender<R>)>, work: impl Fn(Vec<T>) -> R) {
+fn run<T, R: Clone>(
+    orders: &mpsc::Receiver<(T, mpsc::Sender<R>)>,
+    pause: Duration,
+    work: impl Fn(Vec<T>) -> R,
+) {
     while let Ok(first) = orders.recv() {
+        std::thread::sleep(pause);
         let (what, done): (Vec<T>, Vec<_>) =
             std::iter::once(first).chain(orders.try_iter()).unzip();
         let result = work(what);

@@ -38,6 +38,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often to report when nothing happens.
 const REPORT: Duration = Duration::from_secs(30);
+/// Least time between two reports of pods: one that comes alone is told at once, many are told together.
+const PODS_PAUSE: Duration = Duration::from_millis(5);
 /// Least time between two reports that only tell of counters and progress.
 const REPORT_PAUSE: Duration = Duration::from_millis(50);
 /// Writing the snapshot takes at most one part in so many of the time.
@@ -297,12 +299,11 @@ impl Talk {
             let report = view::report(&seen, status);
             self.send(Method::PUT, "report", &report).await?;
             let pods_changed = async {
-                while view.changed().await.is_ok() {
-                    if view.borrow().pods != seen.pods {
-                        return;
-                    }
+                tokio::time::sleep(PODS_PAUSE).await;
+                let changed = view.wait_for(|view| view.pods != seen.pods).await.is_ok();
+                if !changed {
+                    std::future::pending::<()>().await;
                 }
-                std::future::pending::<()>().await;
             };
             let something_changed = async {
                 tokio::time::sleep(REPORT_PAUSE).await;

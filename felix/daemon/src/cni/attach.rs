@@ -35,7 +35,10 @@ pub(crate) struct Attacher {
     pub(crate) journal: Journal,
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) locks: Locks,
+    /// For addresses of pods that come.
     pub(crate) forgetter: Forgetter,
+    /// For those of pods that go.
+    pub(crate) farewells: Forgetter,
     pub(crate) unlinker: Unlinker,
     /// Own blocks of which the kernel remembers no connections but those of attached pods.
     pub(crate) clean: Mutex<BTreeSet<IpNet>>,
@@ -186,7 +189,7 @@ impl Attacher {
         // Without rights the pod makes no new ones.
         let forgetting = record
             .as_ref()
-            .map(|record| self.forgetter.forget(record.addresses.clone()));
+            .map(|record| self.farewells.forget(record.addresses.clone()));
         // It tells itself what went wrong.
         let _ = self.unlinker.unlink(link).wait();
         if let Some(Err(error)) = forgetting.map(Forgetting::wait) {

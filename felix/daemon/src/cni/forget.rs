@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use margay_nftnl::Error;
 use margay_nftnl::conntrack::Conntrack;
@@ -20,10 +21,10 @@ pub(crate) struct Forgetter(Gatherer<BTreeSet<IpAddr>, Result<(), Error>>);
 pub(crate) struct Forgetting(Outcome<Result<(), Error>>);
 
 impl Forgetter {
-    /// Starts the thread, in the network namespace of the caller.
-    pub(crate) fn start() -> std::io::Result<Self> {
+    /// Starts the thread, in the network namespace of the caller. It waits for more orders for a `pause`.
+    pub(crate) fn start(pause: Duration) -> std::io::Result<Self> {
         let work = |orders: Vec<BTreeSet<IpAddr>>| forget(&orders.into_iter().flatten().collect());
-        Gatherer::start("forget", work).map(Self)
+        Gatherer::start("forget", pause, work).map(Self)
     }
 
     /// Orders all connections that have one of these addresses at either end to be deleted.

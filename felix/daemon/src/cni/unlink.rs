@@ -3,6 +3,8 @@
 //! The kernel waits for whoever may still use a link that goes, tens of milliseconds, one deletion after the other. So what is asked
 //! for meanwhile goes together: a node that is drained has its pods' links gone in the time of a few.
 
+use std::time::Duration;
+
 use margay_netlink::{Batch, Connection, LinkRef};
 
 use crate::gather::{Gatherer, Outcome};
@@ -17,7 +19,7 @@ pub(crate) struct Unlinker(Gatherer<String, ()>);
 impl Unlinker {
     /// Starts the thread, in the network namespace of the caller.
     pub(crate) fn start() -> std::io::Result<Self> {
-        Gatherer::start("unlink", |names| unlink(&names)).map(Self)
+        Gatherer::start("unlink", Duration::ZERO, |names| unlink(&names)).map(Self)
     }
 
     /// Orders a link to be deleted, and says when it is gone or cannot be.

@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use super::{Gatherer, Outcome};
 
@@ -7,7 +8,7 @@ fn what_is_ordered_meanwhile_is_done_together() {
     let (go, wait) = mpsc::channel();
     let (begun, begins) = mpsc::channel();
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let gatherer = Gatherer::start("test", {
+    let gatherer = Gatherer::start("test", Duration::ZERO, {
         let seen = Arc::clone(&seen);
         move |what: Vec<u32>| {
             begun.send(()).unwrap();
@@ -31,7 +32,8 @@ fn what_is_ordered_meanwhile_is_done_together() {
 
 #[test]
 fn a_thread_that_died_answers_nobody() {
-    let gatherer = Gatherer::<(), ()>::start("test", |_| panic!("as it may happen")).unwrap();
+    let gatherer =
+        Gatherer::<(), ()>::start("test", Duration::ZERO, |_| panic!("as it may happen")).unwrap();
     assert_eq!(gatherer.order(()).wait(), None);
     assert_eq!(Outcome::known(7).wait(), Some(7));
 }

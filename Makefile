@@ -3,6 +3,9 @@
 # Command that must exist, and the Debian package that has it.
 NEEDS := nft:nftables bird:bird2 ip:iproute2 ping:iputils-ping conntrack:conntrack
 PATH := $(PATH):/usr/sbin:/sbin
+# What programs that are shipped are built for.
+ARCH ?= $(shell uname -m)
+IMAGE_TARGET := $(ARCH)-unknown-linux-musl
 
 .PHONY: demo test bench bench-bgp bgpd build packages lint
 
@@ -14,8 +17,11 @@ test: NEEDS += vtysh:frr gobgpd:gobgpd
 test: build root lint
 	cargo test --workspace --locked --no-fail-fast
 
-bench: packages root
+# The plugin is measured as it is shipped: static.
+bench: packages root musl
 	cargo build --release --workspace --locked
+	cargo build --release --locked --target $(IMAGE_TARGET) -p margay-cni
+	cp target/$(IMAGE_TARGET)/release/margay-cni target/release/
 	target/release/margay-bench
 
 # margay-bgpd beside every other BGP speaker that is installed, medians of three (about half an hour on two cores), and how
@@ -42,8 +48,6 @@ lint:
 # --- Kubernetes ---
 
 # The image: static programs for ARCH, no shell, no libc. `rustup target add` and musl-tools are what it needs beyond `build`.
-ARCH ?= x86_64
-IMAGE_TARGET := $(ARCH)-unknown-linux-musl
 IMAGE_TAG := margay.io/margay:v0.1.0
 IMAGE_DIR := target/image
 
@@ -52,8 +56,11 @@ IMAGE_DIR := target/image
 image: image-context
 	tests/kube/kube image --context $(IMAGE_DIR)/context --tag $(IMAGE_TAG) --to $(IMAGE_DIR)/margay.tar
 
-image-context:
+.PHONY: musl
+musl:
 	@rustup target list --installed | grep -qx $(IMAGE_TARGET) || rustup target add $(IMAGE_TARGET)
+
+image-context: musl
 	cargo build --profile image --locked --target $(IMAGE_TARGET) --target-dir $(IMAGE_DIR) -p margay-controller -p margay-felix -p margay-cni -p margayctl
 	rm -rf $(IMAGE_DIR)/context && mkdir -p $(IMAGE_DIR)/context
 	cp $(addprefix $(IMAGE_DIR)/$(IMAGE_TARGET)/image/,margay-controller margay-felix margay-cni margayctl) $(IMAGE_DIR)/context

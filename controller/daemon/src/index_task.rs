@@ -418,12 +418,14 @@ impl Task {
                     network: self.node(name).network.clone(),
                 };
                 let revision = revision.clone();
-                Some(match digest {
-                    Some(digest) if digest == state.digest() => Message::Same { revision },
-                    Some(_) | None => Message::Snapshot {
+                let same = digest.is_some() && digest == state.digest();
+                Some(if same {
+                    Message::Same { revision }
+                } else {
+                    Message::Snapshot {
                         revision,
                         state: Box::new(state),
-                    },
+                    }
                 })
             }
         };

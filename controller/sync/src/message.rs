@@ -24,12 +24,11 @@ impl NodeState {
     /// Names this state: equal states have equal digests, on every controller and agent.
     ///
     /// Programs of different versions may write a state differently and so differ in its digest; a reader is then told
-    /// all of it, which is always right.
-    pub fn digest(&self) -> String {
+    /// all of it, which is always right. `None` if it cannot be written down: then it equals no other.
+    pub fn digest(&self) -> Option<String> {
         let mut hasher = Sha256::new();
-        // A hasher takes everything.
-        let written = serde_json::to_writer(&mut hasher, self);
-        written.map_or_else(|error| error.to_string(), |()| hex(&hasher.finalize()))
+        serde_json::to_writer(&mut hasher, self).ok()?;
+        Some(hex(&hasher.finalize()))
     }
 }
 

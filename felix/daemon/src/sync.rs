@@ -165,11 +165,9 @@ impl Client {
     ) -> anyhow::Result<Incoming> {
         let known = self.replica.revision().filter(|_| !self.anew);
         let place = known.map_or(String::new(), |revision| {
-            let state = self.replica.state().digest();
-            format!(
-                "?run={}&from={}&state={state}",
-                revision.run, revision.count
-            )
+            let digest = self.replica.state().digest();
+            let state = digest.map_or(String::new(), |digest| format!("&state={digest}"));
+            format!("?run={}&from={}{state}", revision.run, revision.count)
         });
         let node = &self.controller.node;
         let uri = format!("https://{authority}/v1/nodes/{node}/watch{place}");

@@ -221,7 +221,7 @@ impl Agent {
         let path = match replica.revision() {
             None => "watch".to_owned(),
             Some(Revision { run, count }) => {
-                let state = replica.state().digest();
+                let state = replica.state().digest().unwrap();
                 format!("watch?run={run}&from={count}&state={state}")
             }
         };

@@ -5,13 +5,13 @@
 //! SIGTERM ends the daemon in order.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use clap::Parser;
 use margay_bgpd::{Questions, Status, config, control, metrics};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,17 +26,69 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// How often to look whether the configuration has changed.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Speaks BGP as a configuration file says.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    /// The configuration file (TOML).
-    #[arg(long, value_name = "FILE.toml")]
-    config: PathBuf,
+const USAGE: &str = "\
+Speaks BGP as a configuration file says.
+
+Usage: margay-bgpd --config <FILE.toml>
+
+Options:
+      --config <FILE.toml>  The configuration file (TOML)
+  -h, --help                Print help
+  -V, --version             Print version
+";
+
+/// What the command line asks for.
+enum Asked {
+    Speak { config: PathBuf },
+    Help,
+    Version,
 }
 
+/// Reads the command line: two options need no library, which would be a tenth of this program.
+fn asked(mut arguments: impl Iterator<Item = OsString>) -> Result<Asked, String> {
+    let mut config = None;
+    while let Some(argument) = arguments.next() {
+        let value = argument
+            .to_str()
+            .and_then(|text| text.strip_prefix("--config="));
+        if let Some(value) = value {
+            config = Some(value.into());
+        } else if argument == "--config" {
+            let value = arguments.next();
+            config = Some(value.ok_or("--config needs a value: <FILE.toml>")?.into());
+        } else if argument == "--help" || argument == "-h" {
+            return Ok(Asked::Help);
+        } else if argument == "--version" || argument == "-V" {
+            return Ok(Asked::Version);
+        } else {
+            let argument = argument.to_string_lossy();
+            return Err(format!("unexpected argument '{argument}'"));
+        }
+    }
+    let config = config.ok_or("what to do is missing: --config <FILE.toml>")?;
+    Ok(Asked::Speak { config })
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "what was asked for at a terminal is answered there"
+)]
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let config = match asked(std::env::args_os().skip(1)) {
+        Ok(Asked::Speak { config }) => config,
+        Ok(Asked::Help) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Ok(Asked::Version) => {
+            println!("margay-bgpd {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        Err(complaint) => {
+            eprint!("error: {complaint}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
     // No regular expressions, which would be a quarter of this program.
     let said = std::env::var("RUST_LOG").ok();
     let filter = said.and_then(|said| said.parse::<Targets>().ok());
@@ -51,7 +103,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .context("cannot start")
-        .and_then(|runtime| runtime.block_on(serve(&arguments.config)));
+        .and_then(|runtime| runtime.block_on(serve(&config)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -192,7 +192,7 @@ fn pods_reach_the_host_beyond_by_bgp_routes_only() {
 }
 
 /// Two nodes, a pod on each, and a host beyond with an address of each family.
-fn with_bird(dialling: Dialling) -> Lab {
+pub(crate) fn with_bird(dialling: Dialling) -> Lab {
     let externals = BTreeSet::from([
         "203.0.113.9".parse().unwrap(),
         "2001:db8::9".parse().unwrap(),
@@ -235,7 +235,7 @@ fn reaches_beyond(lab: &mut Lab) {
 }
 
 /// Single addresses that a node has routes to.
-fn routes(lab: &Lab, node: &str) -> BTreeSet<IpAddr> {
+pub(crate) fn routes(lab: &Lab, node: &str) -> BTreeSet<IpAddr> {
     let netns = lab.node(node).unwrap();
     let mut addresses = BTreeSet::new();
     for family in ["-4", "-6"] {

@@ -5,6 +5,8 @@ mod arrows;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod bgp;
+#[cfg(test)]
 mod bird;
 #[cfg(test)]
 mod capabilities;

@@ -3,6 +3,7 @@
 //! `GET /bgp`: sessions. `GET /bgp/routes`: the table; `/bgp/routes/ADDRESS` and `/bgp/routes/PREFIX/LENGTH`: what
 //! packets to an address take, or one prefix. `GET /bgp/peers/NAME/received` and `…/advertised`: a peer's routes.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -99,30 +100,46 @@ async fn answer(
     status: &watch::Receiver<Status>,
     questions: &Questions,
 ) -> io::Result<()> {
+    if path == ROUTES {
+        // It may be large, and goes out as it comes.
+        head(stream, 200, "").await?;
+        let mut table = Table::new(questions);
+        while let Some(piece) = table.next().await {
+            stream.write_all(piece.as_bytes()).await?;
+        }
+    } else {
+        let (code, body) = page(path, status, questions).await;
+        let length = format!("content-length: {}\r\n", body.len());
+        head(stream, code, &length).await?;
+        stream.write_all(body.as_bytes()).await?;
+    }
+    stream.shutdown().await
+}
+
+/// The whole table.
+const ROUTES: &str = "/bgp/routes";
+
+/// What is at `path`: the status code of HTTP, and JSON.
+pub async fn page(
+    path: &str,
+    status: &watch::Receiver<Status>,
+    questions: &Questions,
+) -> (u16, String) {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     match parts.as_slice() {
         ["bgp"] => {
             let page = StatusPage::new(&status.borrow());
-            whole(stream, "200 OK", &page).await
+            json(200, &page)
         }
-        ["bgp", "routes"] => all_routes(stream, questions).await,
-        ["bgp", "routes", wanted @ ..] => {
-            let wanted = wanted.join("/");
-            let found = if let Ok(prefix) = wanted.parse::<IpNet>() {
-                questions
-                    .ask(move |speaker| speaker.destination(&prefix))
-                    .await
-            } else if let Ok(address) = wanted.parse::<IpAddr>() {
-                questions.ask(move |speaker| speaker.lookup(address)).await
-            } else {
-                let complaint = format!("`{wanted}` is no address and no prefix");
-                return error(stream, "400 Bad Request", &complaint).await;
-            };
-            match found.flatten() {
-                Some(destination) => whole(stream, "200 OK", &RoutePage::new(destination)).await,
-                None => error(stream, "404 Not Found", &format!("no route to {wanted}")).await,
+        ["bgp", "routes"] => {
+            let mut table = Table::new(questions);
+            let mut body = String::new();
+            while let Some(piece) = table.next().await {
+                body.push_str(&piece);
             }
+            (200, body)
         }
+        ["bgp", "routes", wanted @ ..] => routes(&wanted.join("/"), questions).await,
         ["bgp", "peers", name, what @ ("received" | "advertised")] => {
             if !status.borrow().peers.contains_key(*name) {
                 let names: Vec<String> = status
@@ -132,7 +149,7 @@ async fn answer(
                     .map(ToString::to_string)
                     .collect();
                 let complaint = format!("no peer {name}; there are: {}", names.join(", "));
-                return error(stream, "404 Not Found", &complaint).await;
+                return error(404, &complaint);
             }
             let name = (*name).to_owned();
             let received = *what == "received";
@@ -151,54 +168,103 @@ async fn answer(
                         .collect::<Vec<_>>()
                 }
             });
-            let paths = paths.await.unwrap_or_default();
-            whole(stream, "200 OK", &paths).await
+            json(200, &paths.await.unwrap_or_default())
         }
-        _ => error(stream, "404 Not Found", HELP).await,
+        _ => error(404, HELP),
     }
 }
 
-async fn error(stream: &mut UnixStream, code: &str, complaint: &str) -> io::Result<()> {
-    whole(stream, code, &serde_json::json!({"error": complaint})).await
+/// What packets to an address take, or one prefix.
+async fn routes(wanted: &str, questions: &Questions) -> (u16, String) {
+    let found = if let Ok(prefix) = wanted.parse::<IpNet>() {
+        questions
+            .ask(move |speaker| speaker.destination(&prefix))
+            .await
+    } else if let Ok(address) = wanted.parse::<IpAddr>() {
+        questions.ask(move |speaker| speaker.lookup(address)).await
+    } else {
+        return error(400, &format!("`{wanted}` is no address and no prefix"));
+    };
+    match found.flatten() {
+        Some(destination) => json(200, &RoutePage::new(destination)),
+        None => error(404, &format!("no route to {wanted}")),
+    }
 }
 
-async fn whole(stream: &mut UnixStream, code: &str, page: &impl Serialize) -> io::Result<()> {
-    let body = serde_json::to_string(page)?;
-    let length = format!("content-length: {}\r\n", body.len());
-    head(stream, code, &length).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
+fn error(code: u16, complaint: &str) -> (u16, String) {
+    json(code, &serde_json::json!({"error": complaint}))
 }
 
-async fn head(stream: &mut UnixStream, code: &str, more: &str) -> io::Result<()> {
+fn json(code: u16, page: &impl Serialize) -> (u16, String) {
+    match serde_json::to_string(page) {
+        Ok(body) => (code, body),
+        Err(error) => (500, format!("{{\"error\":\"{error}\"}}")),
+    }
+}
+
+async fn head(stream: &mut UnixStream, code: u16, more: &str) -> io::Result<()> {
+    let word = match code {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        _ => "Internal Server Error",
+    };
     let head = format!(
-        "HTTP/1.1 {code}\r\ncontent-type: application/json\r\n{more}connection: close\r\n\r\n"
+        "HTTP/1.1 {code} {word}\r\ncontent-type: application/json\r\n{more}connection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await
 }
 
-/// The table may be large: it is looked up and sent piece by piece, and need not be of one moment.
-async fn all_routes(stream: &mut UnixStream, questions: &Questions) -> io::Result<()> {
-    head(stream, "200 OK", "").await?;
-    let mut opening = "[";
-    for family in Family::ALL {
-        let prefixes = questions.ask(move |speaker| speaker.prefixes(family)).await;
-        for some in prefixes.unwrap_or_default().chunks(PREFIXES) {
-            let some = some.to_vec();
-            let found = questions.ask(move |speaker| {
-                let found = some.iter().filter_map(|prefix| speaker.destination(prefix));
-                found.collect::<Vec<_>>()
-            });
-            let mut text = String::new();
-            for destination in found.await.unwrap_or_default() {
-                text.push_str(opening);
-                opening = ",";
-                text.push_str(&serde_json::to_string(&RoutePage::new(destination))?);
-            }
-            stream.write_all(text.as_bytes()).await?;
+/// The table may be large: it is looked up piece by piece, and need not be of one moment.
+struct Table<'a> {
+    questions: &'a Questions,
+    families: VecDeque<Family>,
+    prefixes: VecDeque<IpNet>,
+    opening: &'static str,
+}
+
+impl<'a> Table<'a> {
+    fn new(questions: &'a Questions) -> Self {
+        Self {
+            questions,
+            families: Family::ALL.into(),
+            prefixes: VecDeque::new(),
+            opening: "[",
         }
     }
-    let closing = if opening == "[" { "[]" } else { "]" };
-    stream.write_all(closing.as_bytes()).await?;
-    stream.shutdown().await
+
+    /// The next piece of a list in JSON.
+    async fn next(&mut self) -> Option<String> {
+        let closing = match self.opening {
+            "" => return None,
+            "[" => "[]",
+            _ => "]",
+        };
+        loop {
+            if self.prefixes.is_empty() {
+                let Some(family) = self.families.pop_front() else {
+                    self.opening = "";
+                    return Some(closing.to_owned());
+                };
+                let prefixes = self.questions.ask(move |speaker| speaker.prefixes(family));
+                self.prefixes = prefixes.await.unwrap_or_default().into();
+                continue;
+            }
+            let some = self.prefixes.len().min(PREFIXES);
+            let some: Vec<IpNet> = self.prefixes.drain(..some).collect();
+            let found = self.questions.ask(move |speaker| {
+                let found = some.iter().filter_map(|prefix| speaker.destination(prefix));
+                found.map(RoutePage::new).collect::<Vec<_>>()
+            });
+            let mut text = String::new();
+            for page in found.await.unwrap_or_default() {
+                text.push_str(self.opening);
+                self.opening = ",";
+                text.push_str(&json(200, &page).1);
+            }
+            if !text.is_empty() {
+                return Some(text);
+            }
+        }
+    }
 }

@@ -98,6 +98,20 @@ pub fn text(status: &Status) -> String {
     text
 }
 
+/// The same in the words of `OpenMetrics`, where the family of a counter is called without `_total`; no mark of the end.
+pub fn open_metrics(status: &Status) -> String {
+    let text = text(status);
+    let lines = text.lines().map(|line| {
+        let line = if line.starts_with('#') {
+            line.replacen("_total ", " ", 1)
+        } else {
+            line.to_owned()
+        };
+        line + "\n"
+    });
+    lines.collect()
+}
+
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")

@@ -95,8 +95,12 @@ fn with_warnings(object: &load::Object, warnings: &mut Warnings) -> Option<model
             if let Some(selector) = &object.spec.node_selector {
                 label_selector(selector, "spec.nodeSelector", warnings);
             }
+            if let Some(selector) = &object.spec.peer_selector {
+                label_selector(selector, "spec.peerSelector", warnings);
+            }
             None
         }
+        load::Object::BgpFilter(_) | load::Object::Secret(_) => None,
         load::Object::NetworkConfig(_) | load::Object::Other { .. } => None,
     }
 }

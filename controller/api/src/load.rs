@@ -7,7 +7,7 @@
 use std::fmt;
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
@@ -72,10 +72,14 @@ pub enum Object {
     Pod(Box<Pod>),
     /// `networking.k8s.io/v1` `NetworkPolicy`.
     NetworkPolicy(Box<NetworkPolicy>),
+    /// `v1` Secret: BGP's passwords.
+    Secret(Box<Secret>),
     /// `margay.io/v1alpha1` `IPPool`.
     IpPool(Box<v1::IpPool>),
     /// `margay.io/v1alpha1` `BGPPeer`.
     BgpPeer(Box<v1::BgpPeer>),
+    /// `margay.io/v1alpha1` `BGPFilter`.
+    BgpFilter(Box<v1::BgpFilter>),
     /// `margay.io/v1alpha1` `NetworkConfig`.
     NetworkConfig(Box<v1::NetworkConfig>),
     /// Anything else: to be reported and skipped.
@@ -121,11 +125,13 @@ impl Object {
         match self {
             Self::IpPool(pool) => pool.spec.check(),
             Self::BgpPeer(peer) => peer.spec.check(),
+            Self::BgpFilter(filter) => filter.spec.check(),
             Self::NetworkConfig(config) => config.check(),
             Self::Node(_)
             | Self::Namespace(_)
             | Self::Pod(_)
             | Self::NetworkPolicy(_)
+            | Self::Secret(_)
             | Self::Other { .. } => Ok(()),
         }
     }
@@ -137,8 +143,10 @@ impl Object {
             Self::Namespace(object) => ("Namespace", &object.metadata),
             Self::Pod(object) => ("Pod", &object.metadata),
             Self::NetworkPolicy(object) => ("NetworkPolicy", &object.metadata),
+            Self::Secret(object) => ("Secret", &object.metadata),
             Self::IpPool(object) => ("IPPool", &object.metadata),
             Self::BgpPeer(object) => ("BGPPeer", &object.metadata),
+            Self::BgpFilter(object) => ("BGPFilter", &object.metadata),
             Self::NetworkConfig(object) => ("NetworkConfig", &object.metadata),
             Self::Other {
                 api_version,
@@ -363,6 +371,16 @@ impl Read<'_> {
                 Scope::Namespaced,
                 |o: &mut NetworkPolicy| &mut o.metadata,
                 |o| Ok(Object::NetworkPolicy(o)),
+            ),
+            ("v1", "Secret") => self.typed(
+                Scope::Namespaced,
+                |o: &mut Secret| &mut o.metadata,
+                |o| Ok(Object::Secret(kinds::merged(o))),
+            ),
+            (v1::API_VERSION, "BGPFilter") => self.typed(
+                Scope::Cluster,
+                |o: &mut v1::BgpFilter| &mut o.metadata,
+                |o| checked(Object::BgpFilter(o)),
             ),
             (v1::API_VERSION, "IPPool") => self.typed(
                 Scope::Cluster,

@@ -1,17 +1,20 @@
 //! Our own kinds, `margay.io/v1alpha1` (DESIGN §6).
 
-mod bgppeer;
+pub mod bgp;
+pub mod bgpfilter;
+pub mod bgppeer;
 pub mod crds;
 pub mod ipblock;
 mod ippool;
-mod networkconfig;
+pub mod networkconfig;
 mod nodestatus;
 mod schema;
 
+pub use bgpfilter::{BgpFilter, BgpFilterSpec};
 pub use bgppeer::{BgpPeer, BgpPeerSpec};
 pub use ipblock::{IpBlock, IpBlockSpec};
 pub use ippool::{IpPool, IpPoolSpec};
-pub use networkconfig::{IpamMode, NetworkConfig, NetworkConfigSpec};
+pub use networkconfig::{BgpSpec, IpamMode, NetworkConfig, NetworkConfigSpec, Topology};
 pub use nodestatus::{BlockUse, NodeStatus, NodeStatusSpec, NodeStatusStatus, Repair, Session};
 
 /// `apiVersion` of all of them.

@@ -157,7 +157,9 @@ impl World {
                 Object::Node(_)
                 | Object::Namespace(_)
                 | Object::Pod(_)
-                | Object::NetworkPolicy(_) => {}
+                | Object::NetworkPolicy(_)
+                | Object::BgpFilter(_)
+                | Object::Secret(_) => {}
             }
         }
     }

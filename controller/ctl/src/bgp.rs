@@ -1,4 +1,4 @@
-//! `margayctl bgp`: sessions, with the reason when one is down; and routes and peers of a `margay-bgpd`.
+//! `margayctl bgp`: sessions, with the reason when one is down; routes with all attributes; one session in full.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -23,9 +23,9 @@ use crate::places::Places;
 pub(crate) enum Command {
     /// State of each session; the reason and what to look at when it is down
     Status(Status),
-    /// The table of a margay-bgpd: all paths with their attributes, and why one is preferred
+    /// The speaker's table: all paths with their attributes, and why one is preferred
     Routes(speaker::Routes),
-    /// One session of a margay-bgpd: capabilities, timers, counters
+    /// One session in full: capabilities, timers, counters
     Peer(speaker::Peer),
 }
 
@@ -48,8 +48,8 @@ pub(crate) async fn run(
     format: Format,
 ) -> anyhow::Result<Answer> {
     let (node, watch) = match command {
-        Command::Routes(routes) => return speaker::routes(routes).await,
-        Command::Peer(peer) => return speaker::peer(peer).await,
+        Command::Routes(routes) => return speaker::routes(routes, places).await,
+        Command::Peer(peer) => return speaker::peer(peer, places).await,
         Command::Status(Status {
             socket: Some(socket),
             ..

@@ -125,6 +125,12 @@ impl Here {
             return Ok(body);
         }
         if status == StatusCode::NOT_FOUND {
+            // The page is there, what it was asked about is not.
+            if let Ok(refusal) = serde_json::from_slice::<Refusal>(&body)
+                && refusal.error.starts_with("no ")
+            {
+                bail!("{}", refusal.error);
+            }
             bail!("{self} has no {page}; is it of another version than this margayctl?");
         }
         match serde_json::from_slice::<Refusal>(&body) {

@@ -25,6 +25,9 @@ use crate::sources::{Pages, folder, kubernetes};
 use crate::tls::Credentials;
 use crate::{allocate, cluster, health, serve, status, tls, tokens};
 
+/// The namespace that is ours where no cluster says another one.
+const OWN_NAMESPACE: &str = "margay-system";
+
 /// What the controller is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -313,12 +316,18 @@ struct IndexThread {
 }
 
 /// Starts the index thread.
-fn index(ground: &Ground, source: String, claims: allocate::Claims) -> anyhow::Result<IndexThread> {
+fn index(
+    ground: &Ground,
+    source: String,
+    namespace: String,
+    claims: allocate::Claims,
+) -> anyhow::Result<IndexThread> {
     let (inputs, inputs_seen) = watch::channel(Arc::new(Inputs::default()));
     let (index, inbox) = mpsc::channel(index_task::QUEUE);
     let start = index_task::Start {
         run: ground.run.clone(),
         folder: source,
+        namespace,
         claims,
         reports: Reports::load(&ground.state, ground.keeper.clone())?,
         inputs,
@@ -346,7 +355,12 @@ async fn from_folder(
         index,
         inputs,
         thread: index_thread,
-    } = index(ground, folder.display().to_string(), claims.clone())?;
+    } = index(
+        ground,
+        folder.display().to_string(),
+        OWN_NAMESPACE.to_owned(),
+        claims.clone(),
+    )?;
     // The source hands on the whole folder before this returns: nobody is served half of it.
     let updates = index.clone();
     let state = ground.state.clone();
@@ -401,10 +415,11 @@ async fn from_cluster(ground: &Ground, cluster: Cluster, port: u16) -> anyhow::R
     } = index(
         ground,
         "the Kubernetes API".to_owned(),
+        namespace.clone(),
         allocate::Claims::new(),
     )?;
     let (synced, all_listed) = oneshot::channel();
-    let source = kubernetes::start(&client, index.clone(), synced);
+    let source = kubernetes::start(&client, &namespace, index.clone(), synced);
     all_listed.await.context("the watches ended")?;
     let pages = status::Sources {
         index: index.clone(),

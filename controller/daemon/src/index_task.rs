@@ -25,7 +25,7 @@ use tracing::{debug, trace};
 
 use crate::allocate::Claims;
 use crate::clock;
-use crate::network::{self, Facts, Inputs};
+use crate::network::{self, Facts, Inputs, Plan};
 use crate::sources::ObjectEvent;
 
 mod duties;
@@ -84,6 +84,8 @@ pub enum PageRequest {
     Duties(oneshot::Sender<Duties>),
     /// A node's uid, and its pods that have no address yet with theirs.
     Waiting(NodeName, oneshot::Sender<(String, Vec<(PodId, String)>)>),
+    /// What objects of the network contradict in each other.
+    Contradictions(oneshot::Sender<Vec<Finding>>),
     /// What is odd about policies and pools, for their owners.
     Findings(oneshot::Sender<Vec<Finding>>),
     /// Everything that policy depends on, for `margayctl policy explain`.
@@ -97,6 +99,8 @@ pub struct Start {
     pub run: String,
     /// The folder, for people.
     pub folder: String,
+    /// Our own namespace, where passwords are.
+    pub namespace: String,
     /// Claims of earlier runs.
     pub claims: Claims,
     /// Reports of earlier runs.
@@ -130,6 +134,7 @@ type Changes = BTreeMap<NodeName, Vec<Change>>;
 struct Task {
     run: String,
     folder: String,
+    namespace: String,
     since: Instant,
     /// Counts changes of all nodes, so that no count ever stands for two states.
     count: u64,
@@ -158,6 +163,7 @@ impl Task {
         let Start {
             run,
             folder,
+            namespace,
             claims,
             reports,
             inputs: publish,
@@ -171,6 +177,7 @@ impl Task {
         Self {
             run,
             folder,
+            namespace,
             since: clock::now(),
             count: 0,
             index,
@@ -215,6 +222,9 @@ impl Task {
             }
             Input::Page(PageRequest::Duties(answer)) => drop(answer.send(self.duties())),
             Input::Page(PageRequest::Findings(answer)) => drop(answer.send(self.findings())),
+            Input::Page(PageRequest::Contradictions(answer)) => {
+                drop(answer.send(self.contradictions()));
+            }
             Input::Page(PageRequest::World(answer)) => {
                 drop(answer.send(self.index.cluster().clone()));
             }
@@ -312,6 +322,13 @@ impl Task {
                     self.inputs.peers.insert(name, peer.as_ref().clone());
                     true
                 }
+                Object::BgpFilter(filter) => {
+                    self.inputs.filters.insert(name, filter.as_ref().clone());
+                    true
+                }
+                Object::Secret(secret) if key.namespace == self.namespace => {
+                    self.inputs.secrets.put(name, secret)
+                }
                 Object::NetworkConfig(config) => {
                     self.inputs.config = config.spec.clone();
                     true
@@ -319,6 +336,7 @@ impl Task {
                 Object::Namespace(_)
                 | Object::Pod(_)
                 | Object::NetworkPolicy(_)
+                | Object::Secret(_)
                 | Object::Other { .. } => false,
             },
             ObjectEvent::Delete(_) => match key.kind.as_str() {
@@ -329,6 +347,8 @@ impl Task {
                 }
                 "IPPool" => self.inputs.pools.remove(&name).is_some(),
                 "BGPPeer" => self.inputs.peers.remove(&name).is_some(),
+                "BGPFilter" => self.inputs.filters.remove(&name).is_some(),
+                "Secret" if key.namespace == self.namespace => self.inputs.secrets.remove(&name),
                 "NetworkConfig" => {
                     self.inputs.config = NetworkConfigSpec::default();
                     true
@@ -340,8 +360,9 @@ impl Task {
 
     /// Works out every node's network anew, and records what changed beside `changes`.
     fn networks_changed(&mut self, mut changes: Changes) {
+        let plan = Plan::of(&self.inputs);
         for (name, node) in &mut self.nodes {
-            let network = network::network(&self.inputs, name);
+            let network = network::network(&self.inputs, &plan, name);
             if network != node.network {
                 changes
                     .entry(name.clone())
@@ -452,7 +473,7 @@ impl Task {
             };
             Node {
                 sequencer: Sequencer::new(revision, LOG_LIMIT),
-                network: network::network(inputs, name),
+                network: network::network(inputs, &Plan::of(inputs), name),
                 wake: watch::Sender::new(*count),
                 report: None,
                 was_connected: false,

@@ -3,17 +3,21 @@
 //! Values in, values out.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
 use margay_api::convert::{self, Warnings};
-use margay_api::v1::{BgpPeer, IpPool, IpamMode, NetworkConfigSpec};
-use margay_ipam::Family;
+use margay_api::v1::{BgpFilter, BgpPeer, IpPool, IpamMode, NetworkConfigSpec};
 use margay_policy::model::{LabelSelector, Labels, Node, NodeName};
 use margay_policy::selector::{Selection, labels_match};
-use margay_sync::message::{self, Bgp, NodeNetwork};
+use margay_sync::message::{self, NodeNetwork};
 use margay_sync::status::{BlockStatus, IpamPage, NodeStatus, PoolStatus};
+
+mod filters;
+mod peers;
+mod topology;
+
+pub use peers::{Plan, Secrets};
 
 /// The objects and claims that nodes' networks depend on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +28,10 @@ pub struct Inputs {
     pub pools: BTreeMap<String, IpPool>,
     /// `BGPPeer` objects by name.
     pub peers: BTreeMap<String, BgpPeer>,
+    /// `BGPFilter` objects by name.
+    pub filters: BTreeMap<String, BgpFilter>,
+    /// Passwords in Secrets of our own namespace.
+    pub secrets: Secrets,
     /// The `NetworkConfig`.
     pub config: NetworkConfigSpec,
     /// Claimed blocks and whose they are.
@@ -171,8 +179,13 @@ pub fn pool_problems(inputs: &Inputs) -> Vec<(String, String)> {
     problems
 }
 
-/// What `name` needs; `None` if there is no such node.
-pub fn network(inputs: &Inputs, name: &NodeName) -> Option<NodeNetwork> {
+/// What BGP's objects contradict, or lack: kind, name, and a sentence.
+pub fn bgp_problems(inputs: &Inputs) -> Vec<(&'static str, String, String)> {
+    peers::problems(inputs).into_iter().collect()
+}
+
+/// What `name` needs; `None` if there is no such node. `plan` is of the same inputs.
+pub fn network(inputs: &Inputs, plan: &Plan<'_>, name: &NodeName) -> Option<NodeNetwork> {
     let node = inputs.nodes.get(name)?;
     let own = pod_cidrs(inputs, name);
     let claimed = inputs.claims.iter().filter(|(_, owner)| *owner == name);
@@ -182,11 +195,7 @@ pub fn network(inputs: &Inputs, name: &NodeName) -> Option<NodeNetwork> {
         addresses: node.addresses.clone(),
         pools: node_pools(inputs, node, own),
         blocks: blocks.collect(),
-        bgp: Bgp {
-            asn: inputs.config.asn,
-            port: inputs.config.bgp_port,
-            peers: peers(inputs, name, node),
-        },
+        bgp: peers::bgp(inputs, plan, name, node),
     })
 }
 
@@ -223,65 +232,6 @@ fn node_pools(inputs: &Inputs, node: &Node, own: &[IpNet]) -> Vec<message::Pool>
         }));
     }
     ranges
-}
-
-/// The peers of a node: the other nodes if there is a mesh, and the `BGPPeer`s that select it. One
-/// that names a node of the mesh by its address takes its place.
-fn peers(inputs: &Inputs, name: &NodeName, node: &Node) -> BTreeMap<String, message::BgpPeer> {
-    let config = &inputs.config;
-    let mut peers = BTreeMap::new();
-    for (other_name, other) in inputs.nodes.iter().filter(|_| config.node_mesh) {
-        if other_name == name {
-            continue;
-        }
-        if let Some(address) = meet((name, node), (other_name, other)) {
-            let peer = message::BgpPeer {
-                address,
-                port: config.bgp_port,
-                asn: config.asn,
-                hold_time: config.hold_time,
-            };
-            peers.insert(format!("mesh-{other_name}"), peer);
-        }
-    }
-    for (peer_name, peer) in &inputs.peers {
-        let spec = &peer.spec;
-        let own = node.addresses.contains(&spec.peer_address);
-        let nodes = spec.node_selector.as_ref().map(selector);
-        if own || !selects(nodes.as_ref(), &node.labels) {
-            continue;
-        }
-        peers.retain(|_, other| other.address != spec.peer_address);
-        let peer = message::BgpPeer {
-            address: spec.peer_address,
-            port: spec.port,
-            asn: spec.peer_asn,
-            hold_time: config.hold_time,
-        };
-        peers.insert(peer_name.clone(), peer);
-    }
-    peers
-}
-
-/// The address of `there` at which `here` speaks with it: normally its first. One session carries both
-/// families, so both sides must mean the same one: the family comes from the addresses of the node that is
-/// first by name. `None` if they have no family in common.
-fn meet(here: (&NodeName, &Node), there: (&NodeName, &Node)) -> Option<IpAddr> {
-    let (first, second) = if here.0 < there.0 {
-        (here.1, there.1)
-    } else {
-        (there.1, here.1)
-    };
-    let has = |node: &Node, family| node.addresses.iter().any(|a| Family::of(*a) == family);
-    let mut families = first.addresses.iter().map(|address| Family::of(*address));
-    let family = families.find(|family| has(second, *family))?;
-    let address = there
-        .1
-        .addresses
-        .iter()
-        .find(|address| Family::of(**address) == family)?;
-    // Two nodes with one address: a mistake that must not make a node dial itself.
-    (!here.1.addresses.contains(address)).then_some(*address)
 }
 
 /// A selector of nodes; what is wrong with it was told when its object was read.

@@ -12,14 +12,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use margay_api::load::Key;
 use margay_sync::message::Refusal;
-use margay_sync::status::{ControllerStatus, ObjectStatus, PolicyPage};
+use margay_sync::status::{ControllerStatus, ObjectStatus, ObjectsPage, PolicyPage};
 use serde::Serialize;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::index_task::{Input, PageRequest};
+use crate::index_task::{Finding, Input, PageRequest};
 use crate::sources::Pages;
 
 /// Opens the socket in place of one that nobody listens on any more.
@@ -66,9 +66,7 @@ pub(crate) async fn run(listener: UnixListener, sources: Sources, stop: Cancella
         )
         .route(
             "/objects",
-            get(
-                |State(sources): State<Sources>| async move { answer(sources.objects.get().await) },
-            ),
+            get(|State(sources): State<Sources>| async move { answer(sources.objects().await) }),
         )
         .route(
             "/ipam",
@@ -110,9 +108,31 @@ impl Sources {
         page.await.ok()
     }
 
+    /// What the source holds, with what objects of the network contradict in each other.
+    async fn objects(&self) -> Option<ObjectsPage> {
+        let mut page = self.objects.get().await?;
+        for finding in self.ask(PageRequest::Contradictions).await? {
+            let Finding {
+                kind,
+                namespace,
+                name,
+                reason: _,
+                note,
+            } = finding;
+            let mut objects = page.objects.iter_mut();
+            let object = objects.find(|object| {
+                (object.kind.as_str(), &object.namespace, &object.name) == (kind, &namespace, &name)
+            });
+            if let Some(object) = object {
+                object.problems.push(note);
+            }
+        }
+        Some(page)
+    }
+
     async fn status(&self) -> Option<ControllerStatus> {
         let mut status = self.ask(PageRequest::Status).await?;
-        let page = self.objects.get().await?;
+        let page = self.objects().await?;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let troubled = page
             .objects

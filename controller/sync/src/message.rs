@@ -11,6 +11,10 @@ use margay_policy::node_policy::{NodePolicy, PolicyChange};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub mod bgp;
+
+pub use bgp::{Bgp, BgpPeer};
+
 /// Everything the controller tells one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeState {
@@ -66,30 +70,6 @@ pub struct Pool {
     /// Whether it is the node's own `podCIDR`: a subnet to others, so that its ends are not handed out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub subnet: bool,
-}
-
-/// The speaker's settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bgp {
-    /// Own AS number.
-    pub asn: u32,
-    /// Port to listen on and to dial mesh peers at; normally 179.
-    pub port: u16,
-    /// Peers by a name for people (`mesh-n2`, or the name of the `BGPPeer` object).
-    pub peers: BTreeMap<String, BgpPeer>,
-}
-
-/// One peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BgpPeer {
-    /// Its address.
-    pub address: IpAddr,
-    /// Its port.
-    pub port: u16,
-    /// Its AS number; equal to ours for iBGP.
-    pub asn: u32,
-    /// Hold time to propose, in seconds.
-    pub hold_time: u16,
 }
 
 /// A place in the stream of one node: which run of the controller counted, and how far.

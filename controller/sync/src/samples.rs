@@ -176,7 +176,7 @@ fn network(address: u8) -> NodeNetwork {
         bgp: Bgp {
             asn: 64512,
             port: 179,
-            peers: BTreeMap::new(),
+            ..Bgp::default()
         },
     }
 }

@@ -128,13 +128,14 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
     core.begin();
     start_core(core, core_inputs)?;
 
-    speak(args.node(), &view, told, &bgp_status, &host);
+    let questions = speak(args.node(), &view, told, &bgp_status, &host);
     let served = Served {
         inputs: inputs.clone(),
         journal,
         metrics,
         view: view.clone(),
         bgp: bgp_status,
+        questions,
         link: link_state,
         host: host.clone(),
         nft,
@@ -160,12 +161,23 @@ fn speak(
     told: watch::Sender<margay_bgpd::Status>,
     status: &watch::Receiver<margay_bgpd::Status>,
     host: &Host,
-) {
-    let (settings, to_speak) = watch::channel(bgp::settings(&node, &view.borrow()));
+) -> margay_bgpd::Questions {
+    let steering = bgp::Steering::new(node, &view.borrow());
+    let (settings, to_speak) = watch::channel(steering.used().clone());
     let (learned, routes) = mpsc::channel(64);
-    tokio::spawn(margay_bgpd::run(to_speak, learned, told));
-    tokio::spawn(bgp::steer(node, view.clone(), settings));
+    let (questions, asked) = margay_bgpd::Questions::new();
+    tokio::spawn(margay_bgpd::run_with_questions(
+        to_speak, learned, told, asked,
+    ));
+    tokio::spawn(bgp::steer(
+        steering,
+        view.clone(),
+        status.clone(),
+        settings,
+        questions.clone(),
+    ));
     tokio::spawn(bgp::hand_on(routes, status.clone(), host.clone()));
+    questions
 }
 
 /// What is served to others.
@@ -175,6 +187,7 @@ struct Served {
     metrics: Arc<Metrics>,
     view: watch::Receiver<Arc<View>>,
     bgp: watch::Receiver<margay_bgpd::Status>,
+    questions: margay_bgpd::Questions,
     link: watch::Receiver<Link>,
     host: Host,
     nft: nft::Nft,
@@ -188,6 +201,7 @@ async fn serve(args: &Args, served: Served) -> anyhow::Result<()> {
         metrics,
         view,
         bgp,
+        questions,
         link,
         host,
         nft,
@@ -204,6 +218,7 @@ async fn serve(args: &Args, served: Served) -> anyhow::Result<()> {
     let shown = control::Sources {
         view: view.clone(),
         bgp,
+        questions,
         link,
         host: host.clone(),
         nft,

@@ -1,81 +1,165 @@
 //! What the BGP speaker is told, and what becomes of its routes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use margay_bgp::Settings as Speaker;
+use margay_bgp::settings::Deferral;
 use margay_bgpd::{
-    Asn, BgpId, HoldTime, NextHops, PeerSettings, RouteChange, Settings, State, Status,
+    Asn, BgpId, NextHops, PeerName, Questions, RouteChange, Settings, State, Status,
 };
 use margay_policy::model::NodeName;
-use margay_sync::message::{Bgp, BgpPeer};
+use margay_sync::message::bgp;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 
+use crate::clock;
 use crate::host::{Host, Order};
 use crate::view::View;
 
+mod convert;
+mod passwords;
+mod transition;
+
+use passwords::Passwords;
+use transition::{Transition, Why};
+
 /// How long routes of before a restart are kept for peers that do not come back.
 const GRACE: Duration = Duration::from_secs(90);
+/// How often to look at what a topology that goes still waits for.
+const TRANSITION: Duration = Duration::from_millis(500);
+/// How often to read files with passwords.
+const FILES: Duration = Duration::from_secs(2);
 
-/// The speaker's settings for what is known of the node; nothing to do before that.
-pub(crate) fn settings(node: &NodeName, view: &View) -> Settings {
-    let Some(network) = &view.network else {
-        return idle(node);
-    };
-    let Bgp { asn, port, peers } = &network.bgp;
-    let v4 = network.addresses.iter().find_map(|address| match address {
-        IpAddr::V4(address) => Some(*address),
-        IpAddr::V6(_) => None,
-    });
-    let v6 = network.addresses.iter().find_map(|address| match address {
-        IpAddr::V6(address) => Some(*address),
-        IpAddr::V4(_) => None,
-    });
-    let speaking = *asn != 0 && !peers.is_empty();
-    let listen = network
-        .addresses
-        .iter()
-        .filter(|_| speaking)
-        .map(|address| SocketAddr::new(*address, *port));
-    let speaker = Speaker {
-        next_hops: NextHops { v4, v6 },
-        peers: peers
+/// Makes settings for the speaker, and knows what was made before.
+#[derive(Debug)]
+pub(crate) struct Steering {
+    node: NodeName,
+    passwords: Passwords,
+    transition: Transition,
+    used: Settings,
+    /// How nodes pair, as the controller said last.
+    topology: String,
+    /// Sessions with other nodes, those of before included.
+    nodes: BTreeSet<PeerName>,
+}
+
+impl Steering {
+    /// Of a process that begins; `view` is what it knows already.
+    pub(crate) fn new(node: NodeName, view: &View) -> Self {
+        let mut steering = Self {
+            used: idle(&node),
+            node,
+            passwords: Passwords::default(),
+            transition: Transition::default(),
+            topology: topology(view),
+            nodes: BTreeSet::new(),
+        };
+        steering.used = steering.wanted(view);
+        steering
+    }
+
+    /// The settings in use.
+    pub(crate) fn used(&self) -> &Settings {
+        &self.used
+    }
+
+    /// The settings to use from now on.
+    fn next(&mut self, view: &View, status: &Status, now: Instant) -> &Settings {
+        let wanted = self.wanted(view);
+        let established = status
+            .peers
             .iter()
-            .map(|(name, peer)| {
-                (
-                    name.as_str().into(),
-                    peer_settings(peer, &network.addresses),
-                )
-            })
-            .collect(),
-        announce: view.blocks.keys().chain(&view.outside).copied().collect(),
-        ..Speaker::new(Asn(*asn), BgpId(v4.unwrap_or_else(|| identifier(node))))
-    };
-    Settings::new(speaker, listen.collect())
+            .filter(|(_, peer)| peer.state == State::Established)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let topology = topology(view);
+        let why = if std::mem::replace(&mut self.topology, topology.clone()) == topology {
+            Why::Other
+        } else {
+            Why::Topology
+        };
+        let used = &self.used;
+        self.used = self
+            .transition
+            .settings(used, wanted, why, &self.nodes, &established, now);
+        self.nodes
+            .retain(|name| self.used.speaker.peers.contains_key(name));
+        &self.used
+    }
+
+    /// What is known of the node, as settings; nothing to do before that.
+    fn wanted(&mut self, view: &View) -> Settings {
+        let Some(network) = &view.network else {
+            return idle(&self.node);
+        };
+        let bgp = &network.bgp;
+        let v4 = network.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        let v6 = network.addresses.iter().find_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        });
+        let speaking = bgp.asn != 0 && !bgp.peers.is_empty();
+        let listen = network
+            .addresses
+            .iter()
+            .filter(|_| speaking)
+            .map(|address| SocketAddr::new(*address, bgp.port));
+        let blocks = view.blocks.keys().chain(&view.outside);
+        let announce: BTreeSet<IpNet> = blocks.chain(&bgp.services).copied().collect();
+        let mut peers = BTreeMap::new();
+        let mut transport = BTreeMap::new();
+        self.passwords.retain(|name| {
+            bgp.peers.contains_key(name) || self.used.speaker.peers.contains_key(name)
+        });
+        for (name, peer) in &bgp.peers {
+            let key = PeerName::from(name.as_str());
+            if peer.node.is_some() {
+                self.nodes.insert(key.clone());
+            }
+            let password = peer.details.password.as_ref();
+            let password = self
+                .passwords
+                .of(name, password, |path| std::fs::read_to_string(path));
+            let (settings, way) = convert::peer(peer, &network.addresses, password);
+            peers.insert(key.clone(), settings);
+            transport.insert(key, way);
+        }
+        let id = v4.unwrap_or_else(|| identifier(&self.node));
+        // Who keeps a reflector's routes over its restart is told of them once all are there again. A node's own are
+        // there from the start.
+        let passes_on = |peer: &bgp::BgpPeer| peer.details.export != bgp::Export::Own;
+        let deferral = bgp.peers.values().any(passes_on).then_some(Deferral::USUAL);
+        let speaker = Speaker {
+            next_hops: NextHops { v4, v6 },
+            peers,
+            announcements: convert::announcements(&announce, bgp),
+            aggregates: convert::aggregates(bgp),
+            announce,
+            cluster_id: bgp.cluster_id.map(BgpId),
+            deferral,
+            ..Speaker::new(Asn(bgp.asn), BgpId(id))
+        };
+        Settings {
+            transport,
+            ..Settings::new(speaker, listen.collect())
+        }
+    }
+}
+
+fn topology(view: &View) -> String {
+    let network = view.network.as_ref();
+    network.map_or_else(String::new, |network| network.bgp.topology.clone())
 }
 
 fn idle(node: &NodeName) -> Settings {
     Settings::new(Speaker::new(Asn(0), BgpId(identifier(node))), Vec::new())
-}
-
-fn peer_settings(peer: &BgpPeer, own: &[IpAddr]) -> PeerSettings {
-    let BgpPeer {
-        address,
-        port,
-        asn,
-        hold_time,
-    } = peer;
-    // The peer knows us by the address that is in our Node object, so dial from that.
-    let source = own.iter().find(|own| own.is_ipv4() == address.is_ipv4());
-    PeerSettings {
-        port: *port,
-        hold_time: HoldTime::from_secs(*hold_time),
-        source: source.copied(),
-        ..PeerSettings::new(*address, Asn(*asn))
-    }
 }
 
 /// An identifier for a node without IPv4 address: a hash of its name, never zero.
@@ -87,12 +171,16 @@ fn identifier(node: &NodeName) -> Ipv4Addr {
 
 /// Keeps the speaker's settings up to date.
 pub(crate) async fn steer(
-    node: NodeName,
+    mut steering: Steering,
     mut view: watch::Receiver<Arc<View>>,
+    status: watch::Receiver<Status>,
     speaker: watch::Sender<Settings>,
+    questions: Questions,
 ) {
     loop {
-        let settings = settings(&node, &view.borrow_and_update());
+        let seen = Arc::clone(&view.borrow_and_update());
+        let peers = status.borrow().clone();
+        let settings = steering.next(&seen, &peers, clock::now()).clone();
         speaker.send_if_modified(|old| {
             let changed = *old != settings;
             if changed {
@@ -100,8 +188,38 @@ pub(crate) async fn steer(
             }
             changed
         });
-        if view.changed().await.is_err() {
-            return;
+        let files = seen
+            .network
+            .iter()
+            .flat_map(|network| network.bgp.peers.values());
+        let mut passwords = files.filter_map(|peer| peer.details.password.as_ref());
+        let again = if !steering.transition.is_over() {
+            Some(TRANSITION)
+        } else if passwords.any(|password| matches!(password, bgp::Password::File(_))) {
+            Some(FILES)
+        } else {
+            None
+        };
+        let pause = async {
+            match again {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = view.changed() => if changed.is_err() {
+                return;
+            },
+            () = pause => {
+                let leaving = steering.transition.leaving();
+                if leaving.is_empty() {
+                    continue;
+                }
+                let ask = move |speaker: &margay_bgp::Speaker| transition::needed(speaker, &leaving);
+                if let Some(needed) = questions.ask(ask).await {
+                    steering.transition.note(&needed, clock::now());
+                }
+            }
         }
     }
 }

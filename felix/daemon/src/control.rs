@@ -4,7 +4,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -23,6 +23,7 @@ use crate::view::{self, View};
 pub(crate) struct Sources {
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) bgp: watch::Receiver<margay_bgpd::Status>,
+    pub(crate) questions: margay_bgpd::Questions,
     pub(crate) link: watch::Receiver<Link>,
     pub(crate) host: Host,
     pub(crate) nft: Nft,
@@ -35,11 +36,12 @@ pub(crate) async fn serve(listener: UnixListener, sources: Sources) -> anyhow::R
     let router = Router::new()
         .route("/status", get(status))
         .route("/routes", get(routes))
-        .route("/bgp/routes", get(bgp_routes))
+        .route("/bgp", get(bgp))
+        .route("/bgp/{*page}", get(bgp))
         .route("/ruleset", get(ruleset))
         .route("/drift", get(drift))
         .fallback(|| async {
-            let there = "there are /status, /routes, /bgp/routes, /ruleset and /drift";
+            let there = "there are /status, /routes, /bgp, /bgp/routes, /ruleset and /drift";
             refuse(StatusCode::NOT_FOUND, there)
         })
         .with_state(sources);
@@ -61,14 +63,12 @@ async fn routes(State(sources): State<Sources>) -> Response {
     }
 }
 
-async fn bgp_routes(State(sources): State<Sources>) -> Response {
-    match all_routes(&sources).await {
-        Ok(mut routes) => {
-            routes.retain(|route| route.source.starts_with("bgp "));
-            Json(routes).into_response()
-        }
-        Err(refusal) => refusal,
-    }
+/// The pages of the speaker, as a `margay-bgpd` has them.
+async fn bgp(State(sources): State<Sources>, uri: Uri) -> Response {
+    let (code, body) =
+        margay_bgpd::control::page(uri.path(), &sources.bgp, &sources.questions).await;
+    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 async fn all_routes(sources: &Sources) -> Result<Vec<RouteStatus>, Response> {

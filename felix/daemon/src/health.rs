@@ -154,6 +154,12 @@ async fn metrics(State(sources): State<Sources>) -> Response {
     let registry = sources.metrics.registry.lock();
     match encode(&mut text, &registry.unwrap_or_else(PoisonError::into_inner)) {
         Ok(()) => {
+            // Those of each peer stand before the mark of the end.
+            let end = text.rfind("# EOF").unwrap_or(text.len());
+            text.insert_str(
+                end,
+                &margay_bgpd::metrics::open_metrics(&sources.bgp.borrow()),
+            );
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }

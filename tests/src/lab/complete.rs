@@ -19,12 +19,13 @@ pub(super) fn speaker_settings(objects: &Objects) -> (u32, u16) {
         .documents
         .iter()
         .find(|(key, _)| key.kind == "NetworkConfig" && key.name == "default");
-    let number = |field: &str| config.and_then(|(_, document)| document["spec"][field].as_u64());
+    let number =
+        |field: &str| config.and_then(|(_, document)| document["spec"]["bgp"][field].as_u64());
     (
         number("asn")
             .and_then(|asn| asn.try_into().ok())
             .unwrap_or(NODE_ASN),
-        number("bgpPort")
+        number("port")
             .and_then(|port| port.try_into().ok())
             .unwrap_or(179),
     )

@@ -73,7 +73,9 @@ impl Objects {
                         | Object::Pod(_)
                         | Object::NetworkPolicy(_)
                         | Object::IpPool(_)
+                        | Object::Secret(_)
                         | Object::BgpPeer(_)
+                        | Object::BgpFilter(_)
                         | Object::NetworkConfig(_) => {
                             drop(self.documents.insert(key, document.raw));
                         }

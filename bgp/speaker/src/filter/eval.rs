@@ -113,6 +113,7 @@ impl Condition {
             Self::Source(source) => source.is(route.from),
             Self::LocalPref(range) => range.contains(&route.stored.rank.local_pref),
             Self::Med(range) => range.contains(&route.stored.rank.med),
+            Self::AnyOf(list) => list.iter().any(|condition| condition.holds(route)),
             Self::Not(condition) => !condition.holds(route),
         }
     }

@@ -88,6 +88,8 @@ pub enum Condition {
     LocalPref(std::ops::RangeInclusive<u32>),
     /// Its `MULTI_EXIT_DISC` (0 if none) is in this range.
     Med(std::ops::RangeInclusive<u32>),
+    /// One of these holds.
+    AnyOf(Vec<Condition>),
     /// The condition does not hold.
     Not(Box<Condition>),
 }

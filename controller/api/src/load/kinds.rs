@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::Key;
@@ -19,13 +21,15 @@ pub(super) enum Scope {
 }
 
 /// Kinds that we read, with their `apiVersion`.
-const KINDS: [(&str, &str, Scope); 7] = [
+const KINDS: [(&str, &str, Scope); 9] = [
     ("v1", "Node", Scope::Cluster),
     ("v1", "Namespace", Scope::Namespace),
     ("v1", "Pod", Scope::Namespaced),
     ("networking.k8s.io/v1", "NetworkPolicy", Scope::Namespaced),
+    ("v1", "Secret", Scope::Namespaced),
     (v1::API_VERSION, "IPPool", Scope::Cluster),
     (v1::API_VERSION, "BGPPeer", Scope::Cluster),
+    (v1::API_VERSION, "BGPFilter", Scope::Cluster),
     (v1::API_VERSION, "NetworkConfig", Scope::Cluster),
 ];
 
@@ -52,7 +56,7 @@ pub(super) fn misnamed(api_version: &str, kind: &str) -> Option<String> {
             "there is no {kind} in {api_version}; write `apiVersion: {version}`, `kind: {known}`"
         )),
         None if group(api_version) == "margay.io" => Some(format!(
-            "there is no {kind} in {api_version}; {} has IPPool, BGPPeer and NetworkConfig",
+            "there is no {kind} in {api_version}; {} has IPPool, BGPPeer, BGPFilter and NetworkConfig",
             v1::API_VERSION
         )),
         None => None,
@@ -104,4 +108,13 @@ pub(super) fn defaulted(raw: &Value) -> Cow<'_, Value> {
         | Value::String(_)
         | Value::Array(_) => Cow::Borrowed(raw),
     }
+}
+
+/// A Secret as an API server stores it: what is written as text stands among the data.
+pub(super) fn merged(mut secret: Box<Secret>) -> Box<Secret> {
+    let texts = secret.string_data.take().unwrap_or_default();
+    let data = secret.data.get_or_insert_default();
+    let texts = texts.into_iter();
+    data.extend(texts.map(|(key, text)| (key, ByteString(text.into_bytes()))));
+    secret
 }

@@ -189,10 +189,13 @@ fn our_own_kinds_have_defaults_and_limits() {
     assert_eq!(
         config.spec,
         v1::NetworkConfigSpec {
-            asn: 64512,
-            node_mesh: true,
-            bgp_port: 179,
-            hold_time: 90,
+            bgp: v1::BgpSpec {
+                asn: 64512,
+                topology: v1::Topology::Auto,
+                port: 179,
+                hold_time: 90,
+                ..v1::BgpSpec::default()
+            },
             ..v1::NetworkConfigSpec::default()
         }
     );
@@ -206,7 +209,7 @@ fn our_own_kinds_have_defaults_and_limits() {
     let Object::BgpPeer(peer) = peer.object else {
         panic!("no peer")
     };
-    assert_eq!((peer.spec.peer_asn, peer.spec.port), (65000, 179));
+    assert_eq!((peer.spec.peer_asn, peer.spec.port), (Some(65000), None));
 }
 
 /// Any text gives documents or reasons: a real world, bent at random.
@@ -327,8 +330,8 @@ fn a_kind_that_is_nearly_ours_is_refused_with_what_to_write() {
     assert!(refused("v1", "pod").contains("`kind: Pod`"));
     assert!(refused("margay.io/v1", "IPPool").contains("`apiVersion: margay.io/v1alpha1`"));
     assert!(
-        refused("margay.io/v1alpha1", "BGPFilter")
-            .contains("has IPPool, BGPPeer and NetworkConfig")
+        refused("margay.io/v1alpha1", "BGPRoute")
+            .contains("has IPPool, BGPPeer, BGPFilter and NetworkConfig")
     );
     // Calico's kinds are other kinds.
     let calico =

@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{BgpPeer, IpBlock, IpPool, NetworkConfig, NodeStatus};
+use super::{BgpFilter, BgpPeer, IpBlock, IpPool, NetworkConfig, NodeStatus};
 
 /// A column of `kubectl get`: its head, its type, and where its value stands.
 type Column = (&'static str, &'static str, &'static str);
@@ -16,8 +16,8 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     let mut network_config = with_columns(
         NetworkConfig::crd(),
         &[
-            ("ASN", "integer", ".spec.asn"),
-            ("Mesh", "boolean", ".spec.nodeMesh"),
+            ("ASN", "integer", ".spec.bgp.asn"),
+            ("Topology", "string", ".spec.bgp.topology"),
             ("IPAM", "string", ".spec.ipam"),
         ],
     );
@@ -52,9 +52,11 @@ pub fn all() -> Vec<CustomResourceDefinition> {
             &[
                 ("Address", "string", ".spec.peerAddress"),
                 ("ASN", "integer", ".spec.peerASN"),
-                ("Port", "integer", ".spec.port"),
+                ("Filters", "string", ".spec.filters"),
+                ("Shutdown", "string", ".spec.shutdown"),
             ],
         ),
+        with_columns(BgpFilter::crd(), &[]),
         with_columns(
             IpBlock::crd(),
             &[

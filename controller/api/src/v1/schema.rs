@@ -151,3 +151,202 @@ pub(super) fn selector(_: &mut SchemaGenerator) -> Schema {
         },
     })
 }
+
+/// One of these words.
+pub(super) fn choice(words: &[&str]) -> Schema {
+    let list: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    let (rule, words) = (format!("self in [{}]", list.join(", ")), words.join(", "));
+    json_schema!({
+        "type": "string",
+        "maxLength": 32,
+        "x-kubernetes-validations": [{
+            "rule": rule,
+            "messageExpression": format!("'`' + self + '` is none of {words}'"),
+        }],
+    })
+}
+
+/// A number of a range, with what to say of others.
+fn number(least: i64, most: i64, message: &str) -> Schema {
+    json_schema!({
+        "type": "integer",
+        "format": "int64",
+        "x-kubernetes-validations": [{
+            "rule": format!("self >= {least} && self <= {most}"),
+            "message": message,
+        }],
+    })
+}
+
+pub(super) fn source_address(_: &mut SchemaGenerator) -> Schema {
+    choice(&["UseNodeIP", "None"])
+}
+
+pub(super) fn export(_: &mut SchemaGenerator) -> Schema {
+    choice(&["Own", "All"])
+}
+
+pub(super) fn next_hop(_: &mut SchemaGenerator) -> Schema {
+    choice(&["Auto", "Self", "Keep"])
+}
+
+pub(super) fn private_as(_: &mut SchemaGenerator) -> Schema {
+    choice(&["Keep", "Remove", "Replace"])
+}
+
+pub(super) fn limit_action(_: &mut SchemaGenerator) -> Schema {
+    choice(&["Warn", "Block", "TearDown"])
+}
+
+pub(super) fn filter_action(_: &mut SchemaGenerator) -> Schema {
+    choice(&["Accept", "Reject", "Continue"])
+}
+
+pub(super) fn route_source(_: &mut SchemaGenerator) -> Schema {
+    choice(&["Own", "Aggregate", "EBGP", "IBGP"])
+}
+
+pub(super) fn family(_: &mut SchemaGenerator) -> Schema {
+    choice(&["IPv4", "IPv6"])
+}
+
+pub(super) fn families(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 2,
+        "items": choice(&["IPv4", "IPv6"]),
+    })
+}
+
+/// Hops to a peer.
+pub(super) fn hops(_: &mut SchemaGenerator) -> Schema {
+    number(
+        1,
+        255,
+        "not a number of hops: use 1 (a neighbour on the same link) to 255",
+    )
+}
+
+/// A number of one octet.
+pub(super) fn octet(_: &mut SchemaGenerator) -> Schema {
+    number(0, 255, "use 0 to 255")
+}
+
+pub(super) fn percent(_: &mut SchemaGenerator) -> Schema {
+    number(1, 100, "use 1 to 100 percent")
+}
+
+pub(super) fn prepend(_: &mut SchemaGenerator) -> Schema {
+    number(1, 25, "our AS number is put in front 1 to 25 times")
+}
+
+/// The length of a prefix of either family; what fits depends on the prefix.
+pub(super) fn length(_: &mut SchemaGenerator) -> Schema {
+    number(0, 128, "not a prefix length: use 0 to 32, or 128 for IPv6")
+}
+
+/// A path attribute of four octets.
+pub(super) fn attribute(_: &mut SchemaGenerator) -> Schema {
+    number(0, 4_294_967_295, "use 0 to 4294967295")
+}
+
+/// A number of prefixes, or of seconds.
+pub(super) fn prefix_count(_: &mut SchemaGenerator) -> Schema {
+    number(0, 4_294_967_295, "use 0 to 4294967295")
+}
+
+/// The time of RFC 4724 §3, in seconds.
+pub(super) fn restart_time(_: &mut SchemaGenerator) -> Schema {
+    number(1, 4095, "not a restart time: use 1 to 4095 seconds")
+}
+
+/// The time of RFC 9494 §3, in seconds.
+pub(super) fn long_lived(_: &mut SchemaGenerator) -> Schema {
+    number(0, 16_777_215, "use at most 16777215 seconds")
+}
+
+pub(super) fn bfd_interval(_: &mut SchemaGenerator) -> Schema {
+    number(10, 60_000, "use 10 to 60000 milliseconds")
+}
+
+pub(super) fn bfd_multiplier(_: &mut SchemaGenerator) -> Schema {
+    number(1, 255, "use 1 to 255 packets; 3 is usual")
+}
+
+/// The name of a link.
+pub(super) fn interface(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 15,
+        "x-kubernetes-validations": [{
+            "rule": "self.matches('^[^/ ]+$')",
+            "messageExpression": "'`' + self + '` is not the name of a link: write one as in eth0'",
+        }],
+    })
+}
+
+/// The text that a peer reads of an end that is meant (RFC 9003).
+pub(super) fn shutdown(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 255 })
+}
+
+/// The path of a file on the nodes.
+pub(super) fn absolute_path(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 4096,
+        "x-kubernetes-validations": [{
+            "rule": "self.startsWith('/')",
+            "messageExpression": "'`' + self + '` is not an absolute path; it is one on the nodes'",
+        }],
+    })
+}
+
+/// The name of an object, or of a key in it.
+pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 1, "maxLength": 253 })
+}
+
+pub(super) fn object_names(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 16,
+        "items": object_name(generator),
+    })
+}
+
+pub(super) fn cidrs(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "items": cidr(generator),
+    })
+}
+
+/// Communities of either kind.
+pub(super) fn communities(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "items": {
+            "type": "string",
+            "maxLength": 32,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^([0-9]{1,5}:[0-9]{1,5}|[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}|no-export|no-advertise|no-export-subconfed|graceful-shutdown)$')",
+                "messageExpression": "'`' + self + '` is no community: write 64512:100 (two numbers up to 65535), 64512:100:1 (a large one), or one of graceful-shutdown, no-export, no-advertise, no-export-subconfed'",
+            }],
+        },
+    })
+}
+
+/// A pattern over `AS_PATH`.
+pub(super) fn as_path(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 512,
+        "x-kubernetes-validations": [{
+            "rule": "self.matches('^ *(([*]|[?]|[0-9]{1,10}(-[0-9]{1,10})?)( +|$))*$')",
+            "messageExpression": "'`' + self + '` is no pattern over an AS path: write *, ?, numbers, and ranges as in `* 65000 64512-65534`'",
+        }],
+    })
+}

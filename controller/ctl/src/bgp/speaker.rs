@@ -1,20 +1,30 @@
-//! What a `margay-bgpd` says on its socket: sessions, routes with all attributes, what a peer tells and is told.
+//! What a speaker says on its socket, in felix or in a `margay-bgpd`: sessions, routes with all attributes, what a
+//! peer tells and is told.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
 
 use crate::client::Socket;
-use crate::output::{Answer, Misuse, Paint, duration, table};
+use crate::output::{Answer, Misuse, Paint, duration, list, table};
+use crate::places::Places;
+use crate::similar::did_you_mean;
 
-/// The socket that the configuration of a `margay-bgpd` names as `control`.
+/// Where a `margay-bgpd` answers as a rule.
+const USUAL: &str = "/run/margay-bgpd.sock";
+
+/// Whose speaker is meant.
 #[derive(Args)]
 pub(super) struct Where {
-    /// The control socket of a margay-bgpd
-    #[arg(long, value_name = "PATH", default_value = "/run/margay-bgpd.sock")]
-    socket: PathBuf,
+    /// Only the speaker of this node [default: of every node that can be asked]
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+    /// The control socket of a margay-bgpd, instead of felix'
+    #[arg(long, value_name = "PATH", conflicts_with = "node")]
+    socket: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -39,10 +49,50 @@ pub(crate) struct Peer {
     at: Where,
 }
 
+/// Sockets to ask, each with the node that it is of; `None` is a `margay-bgpd`'s.
+type Sockets = Vec<(Option<String>, Socket)>;
+
 impl Where {
-    fn socket(&self) -> Socket {
-        at(self.socket.clone())
+    async fn sockets(
+        self,
+        places: impl AsyncFnOnce() -> anyhow::Result<Places>,
+    ) -> anyhow::Result<Sockets> {
+        if let Some(path) = self.socket {
+            return Ok(vec![(None, at(path))]);
+        }
+        let found = match places().await {
+            Ok(places) => places.felix(self.node.as_deref()).map(|found| {
+                let found = found.into_iter();
+                found
+                    .map(|(node, socket)| (Some(node.to_owned()), socket.clone()))
+                    .collect()
+            }),
+            Err(error) => Err(error),
+        };
+        match found {
+            Err(_) if self.node.is_none() && Path::new(USUAL).exists() => {
+                Ok(vec![(None, at(USUAL.into()))])
+            }
+            found => found,
+        }
     }
+}
+
+/// Puts together what several sockets said: one alone stands for itself.
+fn together(mut answers: Vec<(Option<String>, String, Value)>) -> Answer {
+    if answers.len() == 1
+        && let Some((_, text, data)) = answers.pop()
+    {
+        return Answer::new(text, data);
+    }
+    let mut all = String::new();
+    let mut data = serde_json::Map::new();
+    for (node, text, value) in answers {
+        let node = node.unwrap_or_default();
+        let _ = writeln!(all, "{}\n{text}", Paint::Head.on(&node));
+        data.insert(node, value);
+    }
+    Answer::new(all, Value::Object(data))
 }
 
 fn at(path: PathBuf) -> Socket {
@@ -94,13 +144,28 @@ pub(super) async fn sessions(socket: PathBuf) -> anyhow::Result<Answer> {
 }
 
 /// One session, with all that is known of it.
-pub(super) async fn peer(Peer { name, at }: Peer) -> anyhow::Result<Answer> {
-    let page: Value = at.socket().get("/bgp").await?;
-    let Some((_, peer)) = peers(&page).find(|(other, _)| **other == name) else {
-        let names: Vec<&str> = peers(&page).map(|(name, _)| name.as_str()).collect();
-        let there = names.join(", ");
-        return Err(Misuse(format!("there is no peer `{name}`; peers: {there}")).into());
-    };
+pub(super) async fn peer(
+    Peer { name, at }: Peer,
+    places: impl AsyncFnOnce() -> anyhow::Result<Places>,
+) -> anyhow::Result<Answer> {
+    let mut answers = Vec::new();
+    let mut names = BTreeSet::new();
+    for (node, socket) in at.sockets(places).await? {
+        let page: Value = socket.get("/bgp").await?;
+        names.extend(peers(&page).map(|(name, _)| name.clone()));
+        if let Some((_, peer)) = peers(&page).find(|(other, _)| **other == name) {
+            answers.push((node, one_peer(&name, peer), peer.clone()));
+        }
+    }
+    if answers.is_empty() {
+        let guess = did_you_mean(&name, names.iter().map(String::as_str));
+        let there = list(&names, ", ");
+        return Err(Misuse(format!("there is no peer `{name}`{guess}; peers: {there}")).into());
+    }
+    Ok(together(answers))
+}
+
+fn one_peer(name: &str, peer: &Value) -> String {
     let traffic = &peer["traffic"];
     let bfd = &peer["bfd"];
     let since = duration(peer["since_seconds"].as_u64().unwrap_or_default());
@@ -156,11 +221,14 @@ pub(super) async fn peer(Peer { name, at }: Peer) -> anyhow::Result<Answer> {
         ),
     ];
     let rows = rows.map(|(what, value)| [what.to_owned(), value]);
-    Ok(Answer::new(table([name.as_str(), ""], rows), peer.clone()))
+    table([name, ""], rows)
 }
 
 /// The table, a part of it, or what a peer tells or is told.
-pub(super) async fn routes(routes: Routes) -> anyhow::Result<Answer> {
+pub(super) async fn routes(
+    routes: Routes,
+    places: impl AsyncFnOnce() -> anyhow::Result<Places>,
+) -> anyhow::Result<Answer> {
     let Routes {
         wanted,
         received,
@@ -173,10 +241,26 @@ pub(super) async fn routes(routes: Routes) -> anyhow::Result<Answer> {
         (None, None, Some(peer)) => format!("/bgp/peers/{peer}/advertised"),
         (None, None, None) => "/bgp/routes".to_owned(),
     };
-    let data: Value = at.socket().get(&page).await?;
+    let mut answers = Vec::new();
+    let sockets = at.sockets(places).await?;
+    let several = sockets.len() > 1;
+    for (node, socket) in sockets {
+        match socket.get::<Value>(&page).await {
+            Ok(data) => answers.push((node, rendered(&data), data)),
+            // Not every node has this route, or this peer.
+            Err(error) if several => {
+                answers.push((node, format!("{error:#}\n"), Value::Null));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(together(answers))
+}
+
+fn rendered(data: &Value) -> String {
     let all = data
         .as_array()
-        .map_or(std::slice::from_ref(&data), Vec::as_slice);
+        .map_or(std::slice::from_ref(data), Vec::as_slice);
     let rows = all
         .iter()
         .flat_map(|route| match route["paths"].as_array() {
@@ -203,7 +287,7 @@ pub(super) async fn routes(routes: Routes) -> anyhow::Result<Answer> {
     if text.is_empty() {
         text.push_str("no routes\n");
     }
-    Ok(Answer::new(text, data))
+    text
 }
 
 fn row(prefix: &Value, path: &Value) -> [String; 9] {

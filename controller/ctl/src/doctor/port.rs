@@ -54,7 +54,7 @@ fn judge(listener: &Listener, has_peers: bool, port: u16) -> Option<Finding> {
             "MGY-D020",
             format!("{name} (pid {pid}) listens on port {port}"),
             "two BGP speakers cannot share a port: felix can dial peers, but peers that dial reach the other one",
-            format!("stop {name}, or set `bgpPort` in NetworkConfig to another port"),
+            format!("stop {name}, or set `bgp.port` in NetworkConfig to another port"),
         )),
         Listener::Hidden => Some(warning(
             "MGY-D021",

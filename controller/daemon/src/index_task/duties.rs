@@ -42,7 +42,7 @@ pub struct NodeDuty {
 /// Something that the owner of an object should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// `NetworkPolicy`, `IPPool` or `Pod`.
+    /// `NetworkPolicy`, `IPPool`, `BGPPeer` and the like.
     pub kind: &'static str,
     /// The object's namespace; empty if it has none.
     pub namespace: String,
@@ -114,9 +114,25 @@ impl Task {
         for (id, policy) in &self.index.cluster().policies {
             self.policy_findings(id, policy, &mut findings);
         }
+        findings.extend(self.contradictions());
+        findings
+    }
+
+    /// What pools and BGP's objects contradict in each other, or lack.
+    pub(super) fn contradictions(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
         for (name, note) in network::pool_problems(&self.inputs) {
             findings.push(Finding {
                 kind: "IPPool",
+                namespace: String::new(),
+                name,
+                reason: "Contradiction",
+                note,
+            });
+        }
+        for (kind, name, note) in network::bgp_problems(&self.inputs) {
+            findings.push(Finding {
+                kind,
                 namespace: String::new(),
                 name,
                 reason: "Contradiction",

@@ -3,10 +3,11 @@ use std::net::IpAddr;
 
 use margay_api::load::{Object, documents};
 use margay_policy::model::{Node, NodeName};
-use margay_sync::message::BgpPeer;
+use margay_sync::message::NodeNetwork;
+use margay_sync::message::bgp::{AddPath, BgpPeer, Decision, Export, Password};
 use margay_sync::status::NodeStatus;
 
-use super::{Inputs, ipam_page, network};
+use super::{Inputs, Plan, bgp_problems, ipam_page};
 
 #[test]
 fn nodes_form_a_mesh_by_their_first_addresses() {
@@ -17,8 +18,8 @@ fn nodes_form_a_mesh_by_their_first_addresses() {
     assert_eq!(
         network.bgp.peers,
         BTreeMap::from([
-            ("mesh-n1".to_owned(), mesh_peer("192.0.2.1")),
-            ("mesh-n3".to_owned(), mesh_peer("192.0.2.3")),
+            ("node-n1".to_owned(), mesh_peer("n1", "192.0.2.1")),
+            ("node-n3".to_owned(), mesh_peer("n3", "192.0.2.3")),
         ])
     );
 }
@@ -33,7 +34,7 @@ fn both_ends_of_a_session_mean_the_same_addresses() {
         network
             .bgp
             .peers
-            .get(&format!("mesh-{peer}"))
+            .get(&format!("node-{peer}"))
             .map(|peer| peer.address)
     };
     // n1 is first by name and begins with IPv6.
@@ -45,7 +46,7 @@ fn both_ends_of_a_session_mean_the_same_addresses() {
     let lonely = network(&inputs, &name("n2")).unwrap();
     assert_eq!(
         lonely.bgp.peers.keys().collect::<Vec<_>>(),
-        ["mesh-n1"],
+        ["node-n1"],
         "no family in common with n3"
     );
 }
@@ -55,7 +56,7 @@ fn nodes_with_one_address_do_not_dial_themselves() {
     let mut inputs = three_nodes();
     set_node(&mut inputs, "n3", &["192.0.2.2"]);
     let network = network(&inputs, &name("n2")).unwrap();
-    assert_eq!(network.bgp.peers.keys().collect::<Vec<_>>(), ["mesh-n1"]);
+    assert_eq!(network.bgp.peers.keys().collect::<Vec<_>>(), ["node-n1"]);
 }
 
 #[test]
@@ -82,19 +83,17 @@ spec: {peerAddress: 192.0.2.3, peerASN: 64512}
         let network = network(&inputs, &name(node)).unwrap();
         network.bgp.peers.into_keys().collect::<Vec<_>>()
     };
-    assert_eq!(names("n1"), ["mesh-n2", "reflector"]);
-    assert_eq!(names("n2"), ["mesh-n1", "reflector", "router"]);
+    assert_eq!(names("n1"), ["node-n2", "reflector"]);
+    assert_eq!(names("n2"), ["node-n1", "reflector", "router"]);
     assert_eq!(
         names("n3"),
-        ["mesh-n1", "mesh-n2"],
+        ["node-n1", "node-n2"],
         "a node is not its own peer"
     );
     let router = network(&inputs, &name("n2")).unwrap().bgp.peers["router"].clone();
     let expected = BgpPeer {
-        address: ip("192.0.2.254"),
         port: 1179,
-        asn: 65000,
-        hold_time: 90,
+        ..BgpPeer::new(ip("192.0.2.254"), 65000)
     };
     assert_eq!(router, expected);
 }
@@ -107,7 +106,7 @@ fn the_config_changes_speakers_and_can_end_the_mesh() {
         "apiVersion: margay.io/v1alpha1
 kind: NetworkConfig
 metadata: {name: default}
-spec: {asn: 4200000001, nodeMesh: false, bgpPort: 1790, holdTime: 9}
+spec: {bgp: {asn: 4200000001, topology: None, port: 1790, holdTime: 9}}
 ",
     );
     let bgp = network(&inputs, &name("n1")).unwrap().bgp;
@@ -115,6 +114,136 @@ spec: {asn: 4200000001, nodeMesh: false, bgpPort: 1790, holdTime: 9}
         (bgp.asn, bgp.port, bgp.peers.len()),
         (4_200_000_001, 1790, 0)
     );
+}
+
+#[test]
+fn a_peer_has_the_password_of_its_secret_and_the_rules_of_its_filters() {
+    let mut inputs = three_nodes();
+    let peer = "apiVersion: margay.io/v1alpha1
+kind: BGPPeer
+metadata: {name: tor}
+spec:
+  peerAddress: 192.0.2.254
+  peerASN: 65000
+  password: {secretKeyRef: {name: tor, key: password}}
+  filters: [first, second]
+";
+    add(&mut inputs, peer);
+    let tor = |inputs: &Inputs| {
+        let network = network(inputs, &name("n1")).unwrap();
+        network.bgp.peers["tor"].details.clone()
+    };
+    let details = tor(&inputs);
+    assert!(matches!(details.password, Some(Password::Missing(_))));
+    // What is missing keeps everything out.
+    let last = |rules: &[margay_sync::message::bgp::Rule]| rules[0].then;
+    assert_eq!(last(&details.import), Some(Decision::Reject));
+    assert_eq!(last(&details.export_rules), Some(Decision::Reject));
+    let problems: Vec<String> = bgp_problems(&inputs).into_iter().map(|p| p.2).collect();
+    assert!(
+        problems[0].contains("there is no BGPFilter `first`"),
+        "{problems:?}"
+    );
+    assert!(
+        problems[1].contains("there is no BGPFilter `second`"),
+        "{problems:?}"
+    );
+    assert!(
+        problems[2].contains("there is no Secret tor"),
+        "{problems:?}"
+    );
+    add(
+        &mut inputs,
+        "apiVersion: v1
+kind: Secret
+metadata: {name: tor, namespace: margay-system}
+stringData: {password: \"hunter2\\n\"}
+---
+apiVersion: margay.io/v1alpha1
+kind: BGPFilter
+metadata: {name: first}
+spec: {import: [{prefixes: [{cidr: 10.0.0.0/8, ge: 24}], action: Continue}]}
+---
+apiVersion: margay.io/v1alpha1
+kind: BGPFilter
+metadata: {name: second}
+spec: {export: [{action: Reject}]}
+",
+    );
+    let details = tor(&inputs);
+    assert_eq!(details.password, Some(Password::Text("hunter2".to_owned())));
+    assert_eq!((details.import.len(), details.export_rules.len()), (1, 1));
+    assert_eq!(details.import[0].then, None);
+    assert_eq!(bgp_problems(&inputs), []);
+    assert!(!format!("{inputs:?}").contains("hunter2"), "not for logs");
+}
+
+#[test]
+fn of_two_objects_with_one_address_the_older_has_the_session() {
+    let mut inputs = three_nodes();
+    for (object, born) in [("a", "2026-01-02"), ("b", "2026-01-01")] {
+        add(
+            &mut inputs,
+            &format!(
+                "apiVersion: margay.io/v1alpha1
+kind: BGPPeer
+metadata: {{name: {object}, creationTimestamp: \"{born}T00:00:00Z\"}}
+spec: {{peerAddress: 192.0.2.254, peerASN: 65000}}
+"
+            ),
+        );
+    }
+    let peers = network(&inputs, &name("n1")).unwrap().bgp.peers;
+    assert_eq!(
+        peers.keys().collect::<Vec<_>>(),
+        ["b", "node-n2", "node-n3"]
+    );
+    let problems = bgp_problems(&inputs);
+    assert_eq!(problems.len(), 3, "on each node: {problems:?}");
+    assert!(
+        problems
+            .iter()
+            .all(|(kind, name, _)| (*kind, name.as_str()) == ("BGPPeer", "a"))
+    );
+}
+
+#[test]
+fn nodes_that_a_selector_pairs_tell_each_other_as_their_labels_say() {
+    let mut inputs = three_nodes();
+    add(
+        &mut inputs,
+        "apiVersion: margay.io/v1alpha1
+kind: NetworkConfig
+metadata: {name: default}
+spec: {bgp: {topology: None}}
+---
+apiVersion: margay.io/v1alpha1
+kind: BGPPeer
+metadata: {name: to-reflectors}
+spec: {peerSelector: {matchExpressions: [{key: margay.io/route-reflector, operator: Exists}]}, holdTime: 9, passive: true}
+",
+    );
+    let labels = &mut inputs.nodes.get_mut(&name("n1")).unwrap().labels;
+    labels.insert(
+        "margay.io/route-reflector".to_owned(),
+        "10.0.0.9".to_owned(),
+    );
+    let bgp = |node: &str| network(&inputs, &name(node)).unwrap().bgp;
+    let reflector = bgp("n1");
+    assert_eq!(reflector.cluster_id, Some("10.0.0.9".parse().unwrap()));
+    assert_eq!(
+        reflector.peers.keys().collect::<Vec<_>>(),
+        ["node-n2", "node-n3"]
+    );
+    let client = &reflector.peers["node-n2"];
+    assert!(client.details.reflector_client);
+    assert_eq!(client.details.export, Export::Internal);
+    assert_eq!(client.hold_time, 9);
+    let peers = bgp("n2").peers;
+    assert_eq!(peers.keys().collect::<Vec<_>>(), ["node-n1"]);
+    let there = &peers["node-n1"].details;
+    assert!(!there.reflector_client && there.export == Export::Own);
+    assert!(!(client.details.passive && there.passive), "somebody dials");
 }
 
 #[test]
@@ -194,6 +323,8 @@ fn add(inputs: &mut Inputs, text: &str) {
         match object {
             Object::IpPool(pool) => drop(inputs.pools.insert(name, *pool)),
             Object::BgpPeer(peer) => drop(inputs.peers.insert(name, *peer)),
+            Object::BgpFilter(filter) => drop(inputs.filters.insert(name, *filter)),
+            Object::Secret(secret) => drop(inputs.secrets.put(name, &secret)),
             Object::NetworkConfig(config) => inputs.config = config.spec,
             Object::Node(_)
             | Object::Namespace(_)
@@ -204,13 +335,18 @@ fn add(inputs: &mut Inputs, text: &str) {
     }
 }
 
-fn mesh_peer(address: &str) -> BgpPeer {
-    BgpPeer {
-        address: ip(address),
-        port: 179,
-        asn: 64512,
-        hold_time: 90,
-    }
+fn network(inputs: &Inputs, name: &NodeName) -> Option<NodeNetwork> {
+    super::network(inputs, &Plan::of(inputs), name)
+}
+
+fn mesh_peer(node: &str, address: &str) -> BgpPeer {
+    let mut peer = BgpPeer::new(ip(address), 64512);
+    peer.node = Some(name(node));
+    peer.details.add_path = AddPath {
+        receive: true,
+        send: 8,
+    };
+    peer
 }
 
 fn name(name: &str) -> NodeName {

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client};
 use margay_api::load::Object;
-use margay_api::v1::{BgpPeer, IpBlock, IpPool, NetworkConfig};
+use margay_api::v1::{BgpFilter, BgpPeer, IpBlock, IpPool, NetworkConfig};
 use margay_sync::status::ObjectsPage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -46,13 +46,17 @@ pub(crate) enum Kind {
     IpBlock,
     /// `margay.io/v1alpha1` `BGPPeer`.
     BgpPeer,
+    /// `margay.io/v1alpha1` `BGPFilter`.
+    BgpFilter,
+    /// `v1` Secret of our own namespace: passwords.
+    Secret,
     /// `margay.io/v1alpha1` `NetworkConfig`.
     NetworkConfig,
 }
 
 impl Kind {
     /// All of them.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -60,6 +64,8 @@ impl Kind {
         Self::IpPool,
         Self::IpBlock,
         Self::BgpPeer,
+        Self::BgpFilter,
+        Self::Secret,
         Self::NetworkConfig,
     ];
 
@@ -73,6 +79,8 @@ impl Kind {
             Self::IpPool => "IPPool",
             Self::IpBlock => "IPBlock",
             Self::BgpPeer => "BGPPeer",
+            Self::BgpFilter => "BGPFilter",
+            Self::Secret => "Secret",
             Self::NetworkConfig => "NetworkConfig",
         }
     }
@@ -163,6 +171,7 @@ impl Handle {
 /// Follows everything; `synced` is told once each kind was listed whole.
 pub(crate) fn start(
     client: &Client,
+    own_namespace: &str,
     index: mpsc::Sender<Input>,
     synced: oneshot::Sender<()>,
 ) -> Handle {
@@ -203,6 +212,16 @@ pub(crate) fn start(
         Api::<DeserializeGuard<BgpPeer>>::all(client.clone()),
         send(Kind::BgpPeer),
         |guard| reduce::ours(guard, Object::BgpPeer),
+    ));
+    tasks.spawn(follow(
+        Api::<DeserializeGuard<BgpFilter>>::all(client.clone()),
+        send(Kind::BgpFilter),
+        |guard| reduce::ours(guard, Object::BgpFilter),
+    ));
+    tasks.spawn(follow(
+        Api::<Secret>::namespaced(client.clone(), own_namespace),
+        send(Kind::Secret),
+        reduce::secret,
     ));
     tasks.spawn(follow(
         Api::<DeserializeGuard<NetworkConfig>>::all(client.clone()),

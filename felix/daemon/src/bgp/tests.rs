@@ -1,22 +1,17 @@
-use std::collections::BTreeSet;
-
-use margay_sync::message::NodeNetwork;
+use margay_sync::message::{Bgp, BgpPeer, NodeNetwork};
 
 use super::*;
 
 #[test]
 fn a_node_announces_its_blocks_and_what_lies_outside_of_them() {
-    let settings = settings(
-        &NodeName("n1".to_owned()),
-        &view(&["192.0.2.1", "2001:db8::1"]),
-    );
+    let settings = settings(&view(&["192.0.2.1", "2001:db8::1"]));
     let speaker = &settings.speaker;
     assert_eq!(speaker.bgp_id, BgpId(Ipv4Addr::new(192, 0, 2, 1)));
     let announced: Vec<String> = speaker.announce.iter().map(ToString::to_string).collect();
     assert_eq!(announced, ["10.1.0.0/26", "10.9.9.9/32"]);
     let listen: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
     assert_eq!(listen, ["192.0.2.1:1179", "[2001:db8::1]:1179"]);
-    let peer = &speaker.peers["mesh-n2"];
+    let peer = &speaker.peers["node-n2"];
     assert_eq!(peer.source, Some("192.0.2.1".parse().unwrap()));
     assert_eq!((peer.port, peer.hold_time.as_secs()), (1179, 30));
 }
@@ -24,9 +19,8 @@ fn a_node_announces_its_blocks_and_what_lies_outside_of_them() {
 #[test]
 fn a_node_without_ipv4_has_an_identifier_all_the_same() {
     let id = |name: &str| {
-        settings(&NodeName(name.to_owned()), &view(&["2001:db8::1"]))
-            .speaker
-            .bgp_id
+        let steering = Steering::new(NodeName(name.to_owned()), &view(&["2001:db8::1"]));
+        steering.used().speaker.bgp_id
     };
     assert_ne!(id("n1"), id("n2"));
     assert_ne!(id("n1").0.octets()[0], 0);
@@ -34,16 +28,119 @@ fn a_node_without_ipv4_has_an_identifier_all_the_same() {
 
 #[test]
 fn before_anything_is_known_nobody_is_spoken_to() {
-    let settings = settings(&NodeName("n1".to_owned()), &View::default());
+    let settings = settings(&View::default());
     assert!(settings.speaker.peers.is_empty() && settings.listen.is_empty());
+}
+
+#[test]
+fn communities_of_announcements_and_aggregates_come_along() {
+    let mut view = view(&["192.0.2.1"]);
+    let bgp = &mut view.network.as_mut().unwrap().bgp;
+    bgp.services = ["10.96.0.0/12".parse().unwrap()].into();
+    bgp.communities = vec![bgp::Communities {
+        within: "10.1.0.0/16".parse().unwrap(),
+        standard: [7].into(),
+        large: [[1, 2, 3]].into(),
+    }];
+    bgp.aggregates = [("10.0.0.0/8".parse().unwrap(), bgp::Aggregate::default())].into();
+    let speaker = settings(&view).speaker;
+    assert!(speaker.announce.contains(&"10.96.0.0/12".parse().unwrap()));
+    let announcements: Vec<_> = speaker.announcements.into_iter().collect();
+    assert_eq!(announcements.len(), 1);
+    let (prefix, announcement) = &announcements[0];
+    assert_eq!(prefix.to_string(), "10.1.0.0/26");
+    assert_eq!(announcement.details.communities, [7].into());
+    assert_eq!(announcement.details.large_communities, [[1, 2, 3]].into());
+    assert_eq!(speaker.aggregates.len(), 1);
+}
+
+#[test]
+fn a_peer_that_is_to_have_a_password_does_not_go_without() {
+    let mut view = view(&["192.0.2.1"]);
+    let password = |view: &mut View, password| {
+        let peers = &mut view.network.as_mut().unwrap().bgp.peers;
+        let peer = peers.get_mut("node-n2").unwrap();
+        peer.details.password = Some(password);
+    };
+    password(
+        &mut view,
+        bgp::Password::Missing("there is no Secret".to_owned()),
+    );
+    let mut steering = Steering::new(NodeName("n1".to_owned()), &view);
+    let (status, now) = (Status::default(), clock::now());
+    let shut_down = |settings: &Settings| settings.speaker.peers["node-n2"].shut_down.clone();
+    assert!(
+        shut_down(steering.next(&view, &status, now))
+            .unwrap()
+            .contains("there is no Secret")
+    );
+    password(&mut view, bgp::Password::Text("one".to_owned()));
+    let with = steering.next(&view, &status, now).clone();
+    assert_eq!(shut_down(&with), None);
+    // Lost again: what runs goes on.
+    password(
+        &mut view,
+        bgp::Password::Missing("there is no Secret".to_owned()),
+    );
+    assert_eq!(*steering.next(&view, &status, now), with);
+    password(&mut view, bgp::Password::File("/nowhere/at/all".to_owned()));
+    assert_eq!(*steering.next(&view, &status, now), with);
+}
+
+#[test]
+fn all_that_is_said_of_a_peer_becomes_a_setting() {
+    let mut peer = BgpPeer::new("192.0.2.254".parse().unwrap(), 65000);
+    let details = &mut peer.details;
+    details.source = bgp::Source::Any;
+    details.passive = true;
+    details.families = [margay_sync::message::Family::V6].into();
+    details.export = bgp::Export::Internal;
+    details.next_hop = bgp::NextHop::Own;
+    details.distance = bgp::Distance::Security(2);
+    details.bfd = Some(bgp::Bfd {
+        interval: 50,
+        multiplier: 3,
+    });
+    details.export_rules = vec![bgp::Rule {
+        when: vec![bgp::Condition::Community(vec![1], vec![[1, 2, 3]])],
+        changes: vec![bgp::Change::Prepend(2)],
+        then: Some(bgp::Decision::Accept),
+    }];
+    let (settings, transport) = convert::peer(&peer, &["192.0.2.1".parse().unwrap()], Ok(None));
+    assert_eq!(
+        (settings.source, settings.dial),
+        (None, margay_bgpd::Dial::Passive)
+    );
+    assert_eq!(settings.families, [margay_bgpd::Family::Ipv6].into());
+    assert_eq!(settings.export, margay_bgpd::Export::All);
+    let rules = settings.export_filter.unwrap().rules;
+    assert_eq!(
+        rules.len(),
+        2,
+        "what comes from other ASes is kept back first"
+    );
+    assert!(
+        matches!(&rules[1].when[..], [margay_bgp::filter::Condition::AnyOf(both)] if both.len() == 2)
+    );
+    assert_eq!(
+        transport.ttl,
+        margay_bgpd::Ttl::Security(2.try_into().unwrap())
+    );
+    assert_eq!(transport.bfd.unwrap().interval, Duration::from_millis(50));
+}
+
+fn settings(view: &View) -> Settings {
+    Steering::new(NodeName("n1".to_owned()), view)
+        .used()
+        .clone()
 }
 
 fn view(addresses: &[&str]) -> View {
     let peer = BgpPeer {
-        address: "192.0.2.2".parse().unwrap(),
         port: 1179,
-        asn: 64512,
         hold_time: 30,
+        node: Some(NodeName("n2".to_owned())),
+        ..BgpPeer::new("192.0.2.2".parse().unwrap(), 64512)
     };
     View {
         network: Some(NodeNetwork {
@@ -54,7 +151,8 @@ fn view(addresses: &[&str]) -> View {
             bgp: Bgp {
                 asn: 64512,
                 port: 1179,
-                peers: [("mesh-n2".to_owned(), peer)].into(),
+                peers: [("node-n2".to_owned(), peer)].into(),
+                ..Bgp::default()
             },
         }),
         blocks: [("10.1.0.0/26".parse().unwrap(), 3)].into(),

@@ -7,6 +7,7 @@ use std::io;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{
     Container, Namespace, Node, NodeCondition, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus,
+    Secret,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,6 +17,9 @@ use margay_api::load::Object;
 use margay_api::v1::IpBlock;
 use margay_policy::model::NodeName;
 use serde::Serialize;
+
+/// A password of TCP MD5 has 80 octets at most; a line end may be behind it.
+const LONGEST_PASSWORD: usize = 82;
 
 /// An object as far as we read it.
 #[derive(Debug)]
@@ -133,6 +137,18 @@ pub(super) fn network_policy(policy: NetworkPolicy) -> Item {
     item(policy, Object::NetworkPolicy)
 }
 
+/// A Secret: what in it can be a password of BGP. Keys of a certificate are longer and are not kept.
+pub(super) fn secret(secret: Secret) -> Item {
+    let data = secret.data.unwrap_or_default().into_iter();
+    let short = data.filter(|(_, octets)| octets.0.len() <= LONGEST_PASSWORD);
+    let secret = Secret {
+        metadata: meta(secret.metadata),
+        data: Some(short.collect()),
+        ..Secret::default()
+    };
+    item(secret, Object::Secret)
+}
+
 /// An object of our own, if it can be read: an older or newer schema may be installed.
 pub(super) fn ours<K>(guard: DeserializeGuard<K>, wrap: fn(Box<K>) -> Object) -> Item
 where
@@ -141,7 +157,11 @@ where
     match guard.0 {
         Ok(mut object) => {
             let metadata = std::mem::take(object.meta_mut());
-            *object.meta_mut() = meta(metadata);
+            *object.meta_mut() = ObjectMeta {
+                // Of two that contradict each other the older counts.
+                creation_timestamp: metadata.creation_timestamp.clone(),
+                ..meta(metadata)
+            };
             let item = item(object, wrap);
             let refused = match &item.content {
                 Content::Object(object, _) => object.check().err(),

@@ -191,7 +191,7 @@ fn our_own_kinds_have_defaults_and_limits() {
         v1::NetworkConfigSpec {
             bgp: v1::BgpSpec {
                 asn: 64512,
-                topology: v1::Topology::Auto,
+                topology: v1::Topology::Mesh,
                 port: 179,
                 hold_time: 90,
                 ..v1::BgpSpec::default()

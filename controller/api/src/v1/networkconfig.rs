@@ -77,11 +77,11 @@ pub struct BgpSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Topology {
     /// Every node with every other.
+    #[default]
     Mesh,
     /// Each with the reflectors of its zone.
     Reflectors,
     /// By the number of nodes.
-    #[default]
     Auto,
     /// Nobody, unless `BGPPeer`s say so.
     None,
@@ -118,7 +118,7 @@ impl Default for BgpSpec {
     fn default() -> Self {
         Self {
             asn: 64512,
-            topology: Topology::Auto,
+            topology: Topology::default(),
             port: 179,
             hold_time: 90,
             restart_time: 120,

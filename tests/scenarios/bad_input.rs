@@ -126,7 +126,7 @@ fn absurd_values_and_unknown_fields_are_reported_and_fail_closed() {
 fn garbage_on_the_sockets_is_refused_and_ends_nothing() {
     let _others = together();
     let lab = raise(1, [pod("a", "n1")]);
-    let before = snapshot::of(&lab, "n1");
+    let before = snapshot::at_rest(&lab, "n1");
     let pid = lab.felix_pid("n1").unwrap();
     for garbage in [
         &b""[..],

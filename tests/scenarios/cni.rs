@@ -22,7 +22,7 @@ const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 fn every_verb_works_in_every_version() {
     let _others = together();
     let lab = raise(1, []);
-    let before = snapshot::of(&lab, "n1");
+    let before = snapshot::at_rest(&lab, "n1");
     for (number, version) in VERSIONS.into_iter().enumerate() {
         let sandbox = Sandbox::new(&lab, &format!("v{number}"));
         let mut request = sandbox.request(&lab, "n1", version);
@@ -63,7 +63,7 @@ fn every_verb_works_in_every_version() {
 fn repeated_and_unknown_requests_leave_nothing() {
     let _others = together();
     let lab = raise(1, []);
-    let before = snapshot::of(&lab, "n1");
+    let before = snapshot::at_rest(&lab, "n1");
     let sandbox = Sandbox::new(&lab, "twice");
     let request = sandbox.request(&lab, "n1", "1.1.0");
     let first = request.call("ADD").unwrap();
@@ -99,7 +99,7 @@ fn repeated_and_unknown_requests_leave_nothing() {
 fn garbage_collection_detaches_what_is_not_listed() {
     let _others = together();
     let lab = raise(1, []);
-    let before = snapshot::of(&lab, "n1");
+    let before = snapshot::at_rest(&lab, "n1");
     let sandboxes = ["keep", "lost"].map(|name| Sandbox::new(&lab, name));
     let [keep, lost] = &sandboxes
         .each_ref()
@@ -120,7 +120,7 @@ fn garbage_collection_detaches_what_is_not_listed() {
 fn a_plugin_killed_at_any_step_leaves_nothing_after_del() {
     let _others = together();
     let lab = raise(1, []);
-    let before = snapshot::of(&lab, "n1");
+    let before = snapshot::at_rest(&lab, "n1");
     for step in 0..24 {
         let sandbox = Sandbox::new(&lab, &format!("k{step}"));
         let request = sandbox.request(&lab, "n1", "1.1.0");
@@ -137,7 +137,7 @@ fn a_plugin_killed_at_any_step_leaves_nothing_after_del() {
 fn felix_killed_at_any_step_leaves_nothing_after_del() {
     let _others = together();
     let mut lab = raise(1, []);
-    let before = snapshot::of(&lab, "n1");
+    let before = snapshot::at_rest(&lab, "n1");
     for step in 0..16 {
         let sandbox = Sandbox::new(&lab, &format!("f{step}"));
         let request = sandbox.request(&lab, "n1", "1.1.0");
@@ -160,7 +160,7 @@ fn felix_killed_at_any_step_leaves_nothing_after_del() {
 fn a_hundred_and_ten_adds_at_once_all_succeed() {
     let _others = together();
     let lab = raise(1, []);
-    let before = snapshot::of(&lab, "n1");
+    let before = snapshot::at_rest(&lab, "n1");
     let sandboxes: Vec<Sandbox> = (0..110)
         .map(|number| Sandbox::new(&lab, &format!("m{number}")))
         .collect();
@@ -226,7 +226,7 @@ fn a_full_disk_is_refused_and_leaves_nothing() {
     .unwrap();
     lab.start_felix("n1").unwrap();
     lab.wait_ready().unwrap();
-    let before = snapshot::of(&lab, "n1");
+    let before = snapshot::at_rest(&lab, "n1");
     let filler = state.join("filler");
     fill(&filler);
     let sandbox = Sandbox::new(&lab, "full");
@@ -246,7 +246,7 @@ fn a_full_disk_is_refused_and_leaves_nothing() {
 fn wrong_requests_are_refused_in_words() {
     let _others = together();
     let lab = raise(1, []);
-    let before = snapshot::of(&lab, "n1");
+    let before = snapshot::at_rest(&lab, "n1");
     let sandbox = Sandbox::new(&lab, "wrong");
     let good = sandbox.request(&lab, "n1", "1.1.0");
     let with = |edit: &dyn Fn(&mut Request)| {

@@ -11,6 +11,22 @@ use margay_tests::lab::cluster::Lab;
 use margay_tests::lab::ip;
 use serde_json::Value;
 
+/// As [`of`], once a node that has no pods yet is done with starting: its first blocks are claimed, and its files written.
+pub(crate) fn at_rest(lab: &Lab, node: &str) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    wait("the node is at rest", Duration::from_secs(15), || {
+        lines = of(lab, node);
+        let blocks = lines.iter().filter(|line| line.contains("blackhole"));
+        let half_written = lines.iter().any(|line| line.contains("json.new"));
+        match blocks.count() {
+            2 if !half_written => Ok(()),
+            blocks => Err(format!("{blocks} blocks: {lines:#?}")),
+        }
+    })
+    .unwrap();
+    lines
+}
+
 /// Links, addresses, routes, nft table and files of a node, a line each.
 pub(crate) fn of(lab: &Lab, node: &str) -> BTreeSet<String> {
     let netns = lab.node(node).unwrap();

@@ -8,17 +8,26 @@ use margay_controller::args::Args;
 use margay_controller::controller::Controller;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// What is logged unless `RUST_LOG` says otherwise. The client's own word on each failed request is left out: who made
 /// the request tells, once.
-const FILTER: &str = "info,kube_client=off";
+fn usual() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("kube_client", LevelFilter::OFF)
+}
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(FILTER)))
-        .with_writer(std::io::stderr)
+    let said = std::env::var("RUST_LOG").ok();
+    let filter = said.and_then(|said| said.parse().ok());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter.unwrap_or_else(usual)))
         .init();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,7 +25,7 @@ async fn good_objects_are_accepted() {
             Err(error) => panic!("{document}\n{error}"),
         }
     }
-    assert_eq!(count, 20);
+    assert!(count >= 20, "{count}");
 }
 
 #[tokio::test]

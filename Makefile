@@ -7,7 +7,7 @@ PATH := $(PATH):/usr/sbin:/sbin
 ARCH ?= $(shell uname -m)
 IMAGE_TARGET := $(ARCH)-unknown-linux-musl
 
-.PHONY: demo test bench bench-bgp bgpd build packages lint
+.PHONY: demo test bench bench-bgp bgpd build musl packages lint
 
 demo: build root
 	target/debug/margay-lab demo
@@ -33,13 +33,15 @@ bench-bgp: packages root
 	tests/bench/bgp/bfd.py $(BENCH_BFD)
 
 # margay-bgpd as one static program of at most 3 MB, in target/x86_64-unknown-linux-musl/small. Nothing unwinds in it.
-bgpd:
-	@rustup target list --installed | grep -qx $(IMAGE_TARGET) || rustup target add $(IMAGE_TARGET)
+bgpd: musl
 	RUSTFLAGS="-C force-unwind-tables=no" cargo build --profile small --locked --target $(IMAGE_TARGET) -p margay-bgpd
 	@size=$$(stat -c %s target/$(IMAGE_TARGET)/small/margay-bgpd); echo "margay-bgpd: $$size octets"; [ $$size -le 3145728 ]
 
 build: packages
 	cargo build --workspace --locked
+
+musl:
+	@rustup target list --installed | grep -qx $(IMAGE_TARGET) || rustup target add $(IMAGE_TARGET)
 
 lint:
 	cargo fmt --all --check
@@ -55,10 +57,6 @@ IMAGE_DIR := target/image
 
 image: image-context
 	tests/kube/kube image --context $(IMAGE_DIR)/context --tag $(IMAGE_TAG) --to $(IMAGE_DIR)/margay.tar
-
-.PHONY: musl
-musl:
-	@rustup target list --installed | grep -qx $(IMAGE_TARGET) || rustup target add $(IMAGE_TARGET)
 
 image-context: musl
 	cargo build --profile image --locked --target $(IMAGE_TARGET) --target-dir $(IMAGE_DIR) -p margay-controller -p margay-felix -p margay-cni -p margayctl

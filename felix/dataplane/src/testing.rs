@@ -211,7 +211,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         });
     let nets = || {
         let nets = ["10.0.0.0/24", "10.0.0.0/16", "10.2.0.0/16", "fd00::/56"];
-        let nets: Vec<IpNet> = nets.iter().map(|net| net.parse().unwrap()).collect();
+        let nets: Vec<IpNet> = nets
+            .iter()
+            .map(|net| net.parse().expect("written above"))
+            .collect();
         btree_set(select(nets), 0..3)
     };
     prop_oneof![
@@ -312,7 +315,7 @@ pub(crate) fn attach(local: &mut Local, pod: &PodId, link: &str, addresses: &[&s
 
 /// The first packet of a TCP connection to port 80, forwarded from a link and address to another.
 pub(crate) fn first_packet(client: (&str, &str), server: (&str, &str)) -> Packet {
-    let address = |text: &str| text.parse().unwrap();
+    let address = |text: &str| text.parse().expect("tests name addresses");
     Packet {
         hook: HookPoint::Forward,
         in_link: Some(client.0.to_owned()),

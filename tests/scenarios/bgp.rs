@@ -97,7 +97,7 @@ fn a_peer_with_a_password_says_when_it_is_another_one() {
         !shown.contains("horse") && !shown.contains("staple"),
         "{shown}"
     );
-    let snapshot = lab.node_folder("n1").join("state/snapshot.json");
+    let snapshot = lab.node_folder("n1").join("state/stream.jsonl");
     let mode = fs::metadata(snapshot).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 }

@@ -22,9 +22,10 @@ use crate::journal::{Journal, Record};
 use crate::locks::Locks;
 use crate::saver::Saver;
 use crate::settings::Args;
+use crate::sync::kept::{self, Kept};
 use crate::sync::{Client, Controller};
 use crate::view::View;
-use crate::{bgp, clock, cni, control, health, nft, privileges, sync, sys};
+use crate::{bgp, clock, cni, control, health, nft, privileges, sys};
 
 mod stock;
 
@@ -65,8 +66,8 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let journal = Journal::open(&args.state)?;
-    let snapshot = args.state.join("snapshot.json");
-    let replica = sync::load(&snapshot).unwrap_or_default();
+    let kept = args.state.join("stream.jsonl");
+    let replica = kept::load(&kept).unwrap_or_default();
     let (records, links) = take_stock(&journal)?;
     let metrics = Arc::new(Metrics::new());
     let (inputs, mut core_inputs) = mpsc::channel(INPUTS);
@@ -83,10 +84,7 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         },
         replica,
         anew: false,
-        snapshot,
-        save_at: None,
-        not_before: begun,
-        saver: saver.clone(),
+        kept: Kept::new(kept, saver.clone()),
         core: inputs.clone(),
         view: view.clone(),
         bgp: bgp_status.clone(),

@@ -95,17 +95,28 @@ fn failed(path: &Path, source: std::io::Error) -> DiskError {
     }
 }
 
+/// Opens a file to add to its end.
+pub(crate) fn open_end(path: &Path) -> Result<File, DiskError> {
+    let opened = OpenOptions::new().append(true).open(path);
+    opened.map_err(|source| failed(path, source))
+}
+
+/// Reads a file; `None` if there is none.
+pub(crate) fn get(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
+    match std::fs::read(path) {
+        Ok(octets) => Ok(Some(octets)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DiskError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// Reads a JSON file; `None` if there is none.
 pub(crate) fn get_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DiskError> {
-    let octets = match std::fs::read(path) {
-        Ok(octets) => octets,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(DiskError::Read {
-                path: path.to_owned(),
-                source,
-            });
-        }
+    let Some(octets) = get(path)? else {
+        return Ok(None);
     };
     serde_json::from_slice(&octets)
         .map(Some)

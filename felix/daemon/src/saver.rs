@@ -1,8 +1,9 @@
 //! A thread that brings files to the disk, so that nobody waits for it who need not.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use crate::disk;
 
@@ -15,6 +16,7 @@ pub(crate) struct Saver {
 #[derive(Debug)]
 enum Order {
     Save(PathBuf, Vec<u8>),
+    Sync(Arc<File>),
     Tell(mpsc::Sender<()>),
 }
 
@@ -34,6 +36,11 @@ impl Saver {
         let _ = self.orders.send(Order::Save(path, octets));
     }
 
+    /// Orders what was written to a file to be brought to the disk.
+    pub(crate) fn sync(&self, file: Arc<File>) {
+        let _ = self.orders.send(Order::Sync(file));
+    }
+
     /// Waits until what was ordered is on the disk.
     pub(crate) fn flush(&self) {
         let (tell, told) = mpsc::channel();
@@ -46,10 +53,18 @@ impl Saver {
 fn run(orders: &mpsc::Receiver<Order>) {
     while let Ok(first) = orders.recv() {
         let mut newest: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
+        let mut written: Option<Arc<File>> = None;
         let mut waiting = Vec::new();
         for order in std::iter::once(first).chain(orders.try_iter()) {
             match order {
                 Order::Save(path, octets) => drop(newest.insert(path, octets)),
+                Order::Sync(file) => {
+                    let other = written.replace(Arc::clone(&file));
+                    // Many lines of one file are one order.
+                    if let Some(other) = other.filter(|other| !Arc::ptr_eq(other, &file)) {
+                        sync(&other);
+                    }
+                }
                 Order::Tell(tell) => waiting.push(tell),
             }
         }
@@ -58,8 +73,17 @@ fn run(orders: &mpsc::Receiver<Order>) {
                 tracing::error!(%error, "what should outlive a restart is not on the disk");
             }
         }
+        if let Some(file) = written {
+            sync(&file);
+        }
         for tell in waiting {
             let _ = tell.send(());
         }
+    }
+}
+
+fn sync(file: &File) {
+    if let Err(error) = file.sync_data() {
+        tracing::error!(%error, "what should outlive the machine is not on the disk");
     }
 }

@@ -19,15 +19,16 @@ use margay_sync::message::{
 use margay_sync::replica::Replica;
 use margay_sync::status::Link;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::clock;
 use crate::core::{Input, sleep_until};
-use crate::disk;
-use crate::saver::Saver;
 use crate::view::{self, View};
 
 mod connect;
+pub(crate) mod kept;
+
+use kept::Kept;
 
 /// Waits between attempts grow from the first to the last.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -42,8 +43,6 @@ const REPORT: Duration = Duration::from_secs(30);
 const PODS_PAUSE: Duration = Duration::from_millis(5);
 /// Least time between two reports that only tell of counters and progress.
 const REPORT_PAUSE: Duration = Duration::from_millis(50);
-/// Writing the snapshot takes at most one part in so many of the time.
-const SAVE_SHARE: u32 = 10;
 /// How long until a refused claim is made again.
 const CLAIM_AGAIN: Duration = Duration::from_secs(5);
 
@@ -62,35 +61,11 @@ pub(crate) struct Client {
     pub(crate) replica: Replica,
     /// The stream did not fit to what we have: begin with a snapshot.
     pub(crate) anew: bool,
-    pub(crate) snapshot: PathBuf,
-    /// When to write the snapshot again, if it is not what is known.
-    pub(crate) save_at: Option<Instant>,
-    /// Before this it is not written again.
-    pub(crate) not_before: std::time::Instant,
-    pub(crate) saver: Saver,
+    pub(crate) kept: Kept,
     pub(crate) core: mpsc::Sender<Input>,
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) bgp: watch::Receiver<margay_bgpd::Status>,
     pub(crate) link: watch::Sender<Link>,
-}
-
-/// Reads the snapshot on disk; `None` if there is none that can be used.
-pub(crate) fn load(path: &std::path::Path) -> Option<Replica> {
-    let message = match disk::get_json::<Message>(path) {
-        Ok(message) => message?,
-        Err(error) => {
-            tracing::error!(%error, "the snapshot cannot be used; waiting for the controller");
-            return None;
-        }
-    };
-    let mut replica = Replica::default();
-    match replica.handle(message) {
-        Ok(_) => Some(replica),
-        Err(error) => {
-            tracing::error!(%error, "the snapshot cannot be used; waiting for the controller");
-            None
-        }
-    }
 }
 
 impl Client {
@@ -184,8 +159,8 @@ impl Client {
         loop {
             let frame = tokio::select! {
                 frame = timeout(SILENCE, stream.frame()) => frame,
-                () = sleep_until(self.save_at) => {
-                    self.save();
+                () = sleep_until(self.kept.retry_at()) => {
+                    self.keep_all().await;
                     continue;
                 }
             };
@@ -200,19 +175,20 @@ impl Client {
                 continue;
             };
             decoder.push(&octets);
-            let mut changed = false;
             while let Some(message) = decoder.next_value()? {
-                changed |= self.take(message).await?;
+                self.take(message).await?;
             }
-            if changed {
-                self.save_soon();
+            if self.kept.is_full() {
+                self.keep_all().await;
             }
         }
     }
 
-    /// Takes one message; whether it changed something.
-    async fn take(&mut self, message: Message) -> anyhow::Result<bool> {
+    /// Takes one message: writes it down, then tells the core.
+    async fn take(&mut self, message: Message) -> anyhow::Result<()> {
         let before = self.replica.revision().cloned();
+        let line = encode(&message);
+        let whole = matches!(message, Message::Snapshot { .. });
         let changes = match self.replica.handle(message) {
             Ok(changes) => changes,
             Err(error) => {
@@ -222,7 +198,12 @@ impl Client {
         };
         self.anew = false;
         let revision = self.replica.revision().cloned();
-        if let Some(revision) = revision.clone()
+        if whole {
+            self.kept.replace(line).await;
+        } else if before != revision && !self.kept.add(&line) {
+            self.keep_all().await;
+        }
+        if let Some(revision) = revision
             && (!changes.is_empty() || before.as_ref() != Some(&revision))
         {
             tracing::debug!(
@@ -236,32 +217,19 @@ impl Client {
                 .await
                 .map_err(|_| anyhow::anyhow!("felix is ending"))?;
         }
-        Ok(before != revision)
+        Ok(())
     }
 
-    /// Writes down what is known: now, or when what the last time cost is outweighed. No later: a felix that starts anew
-    /// without its controller would take the kernel back to what was written.
-    fn save_soon(&mut self) {
-        if self.not_before <= clock::now() {
-            self.save();
-        } else {
-            self.save_at.get_or_insert(self.not_before.into());
-        }
-    }
-
-    fn save(&mut self) {
-        let begun = clock::now();
-        self.save_at = None;
+    /// Writes down all that is known.
+    async fn keep_all(&mut self) {
         if let Some(revision) = self.replica.revision() {
             let snapshot = Snapshot {
                 kind: "snapshot",
                 revision,
                 state: self.replica.state(),
             };
-            self.saver.save(self.snapshot.clone(), encode(&snapshot));
+            self.kept.replace(encode(&snapshot)).await;
         }
-        let now = clock::now();
-        self.not_before = now + now.saturating_duration_since(begun) * SAVE_SHARE;
     }
 }
 
@@ -427,3 +395,6 @@ async fn accepted(response: Response<Incoming>) -> anyhow::Result<Response<Incom
     }
     anyhow::bail!("the controller refuses ({status}): {said}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -300,7 +300,7 @@ fn without_snapshot_and_controller_running_pods_keep_what_they_have() {
         .unwrap();
     let listener = listen(&back, address);
     node.kill_felix();
-    std::fs::remove_file(node.state().join("snapshot.json")).unwrap();
+    std::fs::remove_file(node.state().join("stream.jsonl")).unwrap();
     node.launch_felix();
     eventually("felix knows that it knows nothing", || {
         node.log()

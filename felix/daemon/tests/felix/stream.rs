@@ -91,7 +91,7 @@ fn nonsense_from_the_controller_is_named_and_changes_nothing() {
     controller.say("{\"type\":\"snap\n");
     node.start_felix();
     let before = node.traces();
-    let snapshot_before = std::fs::read(node.state().join("snapshot.json")).unwrap();
+    let snapshot_before = std::fs::read(node.state().join("stream.jsonl")).unwrap();
     for (octets, named) in [
         (
             "{\"type\":\"snap\n".to_owned(),
@@ -113,7 +113,7 @@ fn nonsense_from_the_controller_is_named_and_changes_nothing() {
         );
         assert_eq!(node.traces(), before, "{octets:.40}");
     }
-    let kept = std::fs::read(node.state().join("snapshot.json")).unwrap();
+    let kept = std::fs::read(node.state().join("stream.jsonl")).unwrap();
     assert_eq!(kept, snapshot_before);
     assert!(!node.log().contains("panicked"), "{}", node.log());
 
@@ -123,7 +123,7 @@ fn nonsense_from_the_controller_is_named_and_changes_nothing() {
         json!({"uid": "", "addresses": [], "ingress": null, "egress": null});
     controller.say(format!("{better}\n"));
     eventually("felix takes what makes sense again", || {
-        let kept = std::fs::read(node.state().join("snapshot.json")).unwrap();
+        let kept = std::fs::read(node.state().join("stream.jsonl")).unwrap();
         String::from_utf8_lossy(&kept).contains("web/late")
     });
 }

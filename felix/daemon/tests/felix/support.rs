@@ -63,8 +63,8 @@ impl Node {
         std::fs::write(folder.path().join("token"), "t").unwrap();
         std::fs::write(folder.path().join("ca.pem"), "").unwrap();
         std::fs::write(
-            folder.path().join("state/snapshot.json"),
-            snapshot().to_string(),
+            folder.path().join("state/stream.jsonl"),
+            format!("{}\n", snapshot()),
         )
         .unwrap();
         Self {

@@ -1,0 +1,76 @@
+use super::*;
+
+fn client(path: &std::path::Path, core: mpsc::Sender<Input>) -> Client {
+    let controller = Controller {
+        address: "192.0.2.1:7443".to_owned(),
+        node: NodeName("n1".to_owned()),
+        ca: PathBuf::new(),
+        token_file: PathBuf::new(),
+    };
+    Client {
+        controller,
+        replica: Replica::default(),
+        anew: false,
+        kept: Kept::new(path.to_owned(), crate::saver::Saver::start().unwrap()),
+        core,
+        view: watch::channel(Arc::default()).1,
+        bgp: watch::channel(margay_bgpd::Status::default()).1,
+        link: watch::channel(Link::Unknown).0,
+    }
+}
+
+/// A felix that is killed after the kernel has something must know it when it starts again.
+#[test]
+fn the_core_hears_of_nothing_that_is_not_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stream.jsonl");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (core, mut told) = mpsc::channel(1);
+        let mut client = client(&path, core.clone());
+        let revision = |count| Revision {
+            run: "run".to_owned(),
+            count,
+        };
+        let network = margay_sync::message::Change::Network(None);
+        let state = Box::default();
+        let messages = [
+            Message::Snapshot {
+                revision: revision(1),
+                state,
+            },
+            Message::Delta {
+                since: 1,
+                revision: revision(2),
+                changes: vec![network],
+            },
+            Message::Same {
+                revision: revision(3),
+            },
+        ];
+        for (message, count) in messages.into_iter().zip(1..) {
+            // The core takes nothing, so telling it waits.
+            core.send(Input::Started).await.unwrap();
+            let mut take = std::pin::pin!(client.take(message));
+            let kept = async {
+                while kept::load(&path).is_none_or(|kept| kept.revision() != Some(&revision(count)))
+                {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = &mut take => panic!("told although the core takes nothing"),
+                kept = timeout(Duration::from_secs(20), kept) => {
+                    kept.unwrap_or_else(|_| panic!("revision {count} is not on disk"));
+                }
+            }
+            told.recv().await.unwrap();
+            take.await.unwrap();
+            told.recv().await.unwrap();
+        }
+    });
+}

@@ -157,6 +157,36 @@ impl Allocator {
         Ok(address)
     }
 
+    /// Gives `handle` an address of each of `families`, or none.
+    ///
+    /// # Errors
+    /// As [`Allocator::assign`], of the first family that has none. What the others gave is free at once: nobody used it.
+    pub fn assign_each(
+        &mut self,
+        handle: &Handle,
+        families: &BTreeSet<Family>,
+        now: u64,
+    ) -> Result<BTreeSet<IpAddr>, AssignError> {
+        let held = self.held(handle);
+        let mut addresses = BTreeSet::new();
+        for family in families {
+            match self.assign(handle, *family, now) {
+                Ok(address) => addresses.insert(address),
+                Err(error) => {
+                    for address in addresses.difference(&held) {
+                        self.holders.remove(address);
+                        if let Some((_, block)) = self.block_of(*address) {
+                            // It was fresh, or has rested.
+                            block.freed.push_front((*address, 0));
+                        }
+                    }
+                    return Err(error);
+                }
+            };
+        }
+        Ok(addresses)
+    }
+
     /// Gives `handle` this very address, also outside of the blocks and whenever it was released.
     ///
     /// # Errors
@@ -234,17 +264,19 @@ impl Allocator {
     }
 
     /// Whether to ask for one more block of `family`: fewer than `spare` addresses are free, resting
-    /// ones included.
-    pub fn wants_block(&self, family: Family, spare: u64) -> bool {
-        let mut free: u64 = 0;
+    /// ones included, or all that are free rest.
+    pub fn wants_block(&self, family: Family, spare: u64, now: u64) -> bool {
+        let (mut free, mut resting): (u64, u64) = (0, 0);
         let usage = self.usage();
         for (net, block) in &self.blocks {
             if Family::of_net(*net) == family {
                 let used = usage.get(net).copied().unwrap_or_default();
                 free += block.size(*net).saturating_sub(u64::from(used));
+                let rests = |(_, at): &&(IpAddr, u64)| now.saturating_sub(*at) < self.cool_down;
+                resting += block.freed.iter().filter(rests).count() as u64;
             }
         }
-        free < spare
+        free < spare || free <= resting
     }
 
     /// The next address that was never handed out.

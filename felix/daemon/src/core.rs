@@ -445,7 +445,9 @@ impl Core {
             received: self.state.received.clone(),
             realised: self.state.realised.clone(),
             network: self.state.network.clone(),
-            wants: self.pods.wants(self.state.network.as_ref()),
+            wants: self
+                .pods
+                .wants(self.state.network.as_ref(), clock::wall().as_secs()),
             pods: attached.collect(),
             outside: self.pods.outside(&blocks),
             blocks: blocks

@@ -95,12 +95,6 @@ fn failed(path: &Path, source: std::io::Error) -> DiskError {
     }
 }
 
-/// Opens a file to add to its end.
-pub(crate) fn open_end(path: &Path) -> Result<File, DiskError> {
-    let opened = OpenOptions::new().append(true).open(path);
-    opened.map_err(|source| failed(path, source))
-}
-
 /// Reads a file; `None` if there is none.
 pub(crate) fn get(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
     match std::fs::read(path) {

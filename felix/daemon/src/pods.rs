@@ -225,17 +225,7 @@ impl Pods {
             return Err(Wait::NoPool);
         }
         let handle = handle(attachment);
-        let mut addresses = BTreeSet::new();
-        for family in families {
-            match self.allocator.assign(&handle, family, now) {
-                Ok(address) => addresses.insert(address),
-                Err(error) => {
-                    self.allocator.release(&handle, now);
-                    return Err(error.into());
-                }
-            };
-        }
-        Ok(addresses)
+        Ok(self.allocator.assign_each(&handle, &families, now)?)
     }
 
     /// An attachment is complete.
@@ -262,11 +252,11 @@ impl Pods {
     }
 
     /// Families of which one more block is needed.
-    pub(crate) fn wants(&self, network: Option<&NodeNetwork>) -> BTreeSet<Family> {
+    pub(crate) fn wants(&self, network: Option<&NodeNetwork>, now: u64) -> BTreeSet<Family> {
         let families = network.map(families).unwrap_or_default();
         families
             .into_iter()
-            .filter(|family| self.allocator.wants_block(*family, SPARE))
+            .filter(|family| self.allocator.wants_block(*family, SPARE, now))
             .collect()
     }
 

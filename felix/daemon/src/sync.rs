@@ -160,7 +160,7 @@ impl Client {
             let frame = tokio::select! {
                 frame = timeout(SILENCE, stream.frame()) => frame,
                 () = sleep_until(self.kept.retry_at()) => {
-                    self.keep_all().await;
+                    self.keep_all();
                     continue;
                 }
             };
@@ -179,7 +179,7 @@ impl Client {
                 self.take(message).await?;
             }
             if self.kept.is_full() {
-                self.keep_all().await;
+                self.keep_all();
             }
         }
     }
@@ -199,9 +199,9 @@ impl Client {
         self.anew = false;
         let revision = self.replica.revision().cloned();
         if whole {
-            self.kept.replace(line).await;
+            self.kept.replace(&line);
         } else if before != revision && !self.kept.add(&line) {
-            self.keep_all().await;
+            self.keep_all();
         }
         if let Some(revision) = revision
             && (!changes.is_empty() || before.as_ref() != Some(&revision))
@@ -221,14 +221,14 @@ impl Client {
     }
 
     /// Writes down all that is known.
-    async fn keep_all(&mut self) {
+    fn keep_all(&mut self) {
         if let Some(revision) = self.replica.revision() {
             let snapshot = Snapshot {
                 kind: "snapshot",
                 revision,
                 state: self.replica.state(),
             };
-            self.kept.replace(encode(&snapshot)).await;
+            self.kept.replace(&encode(&snapshot));
         }
     }
 }

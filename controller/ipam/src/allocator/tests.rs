@@ -49,7 +49,7 @@ fn the_ends_of_a_subnet_are_never_handed_out() {
         ["10.0.0.1", "10.0.0.2", "10.0.1.0", "10.0.1.1"]
     );
     assert_eq!(given(Family::V6), ["fd00::1", "fd00::2", "fd00::3"]);
-    assert!(allocator.wants_block(Family::V4, 1));
+    assert!(allocator.wants_block(Family::V4, 1, 9));
 }
 
 #[test]
@@ -164,11 +164,47 @@ fn addresses_outlive_their_block_as_host_routes() {
 #[test]
 fn a_spare_block_is_wanted_when_few_are_free() {
     let mut allocator = with_blocks(0, &["10.0.0.0/30"]);
-    assert!(!allocator.wants_block(Family::V4, 4));
-    assert!(allocator.wants_block(Family::V4, 5));
-    assert!(allocator.wants_block(Family::V6, 1));
+    assert!(!allocator.wants_block(Family::V4, 4, 9));
+    assert!(allocator.wants_block(Family::V4, 5, 9));
+    assert!(allocator.wants_block(Family::V6, 1, 9));
     allocator.assign(&pod(1), Family::V4, 0).unwrap();
-    assert!(allocator.wants_block(Family::V4, 4));
+    assert!(allocator.wants_block(Family::V4, 4, 9));
+}
+
+#[test]
+fn another_block_is_wanted_when_all_that_are_free_rest() {
+    let mut allocator = with_blocks(60, &["10.0.0.0/30"]);
+    for n in 0..4 {
+        allocator.assign(&pod(n), Family::V4, 100).unwrap();
+    }
+    allocator.release(&pod(0), 100);
+    allocator.release(&pod(1), 110);
+    assert!(allocator.wants_block(Family::V4, 2, 159));
+    assert!(!allocator.wants_block(Family::V4, 2, 160));
+}
+
+#[test]
+fn who_waits_for_one_family_uses_up_nothing_of_another() {
+    let mut allocator = with_blocks(60, &["10.0.0.0/30", "fd00::/127"]);
+    let both = [Family::V4, Family::V6].into();
+    for n in 0..2 {
+        assert_eq!(allocator.assign_each(&pod(n), &both, 99).unwrap().len(), 2);
+    }
+    let none = AssignError::Exhausted {
+        family: Family::V6,
+        size: 2,
+    };
+    for _ in 0..9 {
+        assert_eq!(allocator.assign_each(&pod(2), &both, 99), Err(none.clone()));
+        assert_eq!(allocator.held(&pod(2)), BTreeSet::new());
+    }
+    // What somebody had before stays his.
+    let had = allocator.assign(&pod(3), Family::V4, 99).unwrap();
+    assert_eq!(allocator.assign_each(&pod(3), &both, 99), Err(none));
+    assert_eq!(allocator.held(&pod(3)), [had].into());
+    allocator.set_blocks(&["10.0.0.0/30", "fd00::/126"].map(net).into());
+    let last = allocator.assign_each(&pod(2), &both, 99).unwrap();
+    assert_eq!(last.len(), 2, "{last:?}");
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn what_is_missing_is_waited_for_and_nothing_is_held_back() {
         no_block
     );
     assert!(pods.allocator().holders().is_empty());
-    assert_eq!(pods.wants(Some(&both)), [Family::V6].into());
+    assert_eq!(pods.wants(Some(&both), 0), [Family::V6].into());
 }
 
 #[test]

@@ -107,30 +107,31 @@ impl Kept {
         self.retry_at
     }
 
-    /// Has a snapshot, as a line, be what is kept; returns when it is on the disk, or cannot be.
-    pub(crate) async fn replace(&mut self, line: Vec<u8>) {
+    /// Has a snapshot, as a line, be what is kept. It outlives us at once, and the machine soon.
+    pub(crate) fn replace(&mut self, line: &[u8]) {
         self.end = None;
-        let (path, room) = (self.path.clone(), line.len().max(LEAST_ROOM));
-        let write = move || {
-            disk::put(&path, &line)
-                .and_then(|()| disk::open_end(&path))
-                .inspect_err(|_| {
-                    // Better to know nothing, and leave the kernel alone, than to take it back.
-                    let _ = disk::remove(&path);
-                })
-        };
-        let written = tokio::task::spawn_blocking(write).await;
-        match written.expect("writing does not panic") {
+        match self.written(line) {
             Ok(end) => {
-                self.end = Some(Arc::new(end));
-                self.room = room;
+                let end = Arc::new(end);
+                self.saver.sync(Arc::clone(&end));
+                self.end = Some(end);
+                self.room = line.len().max(LEAST_ROOM);
                 self.retry_at = None;
             }
             Err(error) => {
                 tracing::error!(%error, "what should outlive a restart is not on the disk");
+                // Better to know nothing, and leave the kernel alone, than to take it back.
+                let _ = disk::remove(&self.path);
                 self.retry_at = Some(Instant::now() + AGAIN);
             }
         }
+    }
+
+    /// Nobody waits for the disk here, since that may take seconds: a machine that loses power before it has the file has no pods either.
+    fn written(&self, line: &[u8]) -> Result<File, DiskError> {
+        let file = disk::write_beside(&self.path, line)?;
+        disk::rename_into_place(&self.path)?;
+        Ok(file)
     }
 }
 

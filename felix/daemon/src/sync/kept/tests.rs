@@ -39,30 +39,20 @@ fn known(messages: &[Message]) -> Replica {
     replica
 }
 
-fn run(work: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    runtime.block_on(work);
-}
-
 #[test]
 fn what_was_added_is_known_again_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stream.jsonl");
     let mut kept = Kept::new(path.clone(), Saver::start().unwrap());
-    run(async {
-        assert!(!kept.add(&encode(&delta(1))), "there is no snapshot yet");
-        kept.replace(encode(&snapshot(1))).await;
-        assert_eq!(load(&path), Some(known(&[snapshot(1)])));
-        assert!(kept.add(&encode(&delta(1))));
-        assert_eq!(load(&path), Some(known(&[snapshot(1), delta(1)])));
-        assert!(kept.add(&encode(&delta(2))));
-        assert_eq!(load(&path), Some(known(&[snapshot(1), delta(1), delta(2)])));
-        kept.replace(encode(&snapshot(7))).await;
-        assert_eq!(load(&path), Some(known(&[snapshot(7)])));
-    });
+    assert!(!kept.add(&encode(&delta(1))), "there is no snapshot yet");
+    kept.replace(&encode(&snapshot(1)));
+    assert_eq!(load(&path), Some(known(&[snapshot(1)])));
+    assert!(kept.add(&encode(&delta(1))));
+    assert_eq!(load(&path), Some(known(&[snapshot(1), delta(1)])));
+    assert!(kept.add(&encode(&delta(2))));
+    assert_eq!(load(&path), Some(known(&[snapshot(1), delta(1), delta(2)])));
+    kept.replace(&encode(&snapshot(7)));
+    assert_eq!(load(&path), Some(known(&[snapshot(7)])));
 }
 
 #[test]
@@ -100,21 +90,19 @@ fn the_file_asks_to_be_replaced_when_messages_outweigh_the_snapshot() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stream.jsonl");
     let mut kept = Kept::new(path, Saver::start().unwrap());
-    run(async {
-        kept.replace(encode(&snapshot(0))).await;
-        let mut added = 0;
-        for count in 0.. {
-            if kept.is_full() {
-                break;
-            }
-            let line = encode(&delta(count));
-            added += line.len();
-            assert!(kept.add(&line));
+    kept.replace(&encode(&snapshot(0)));
+    let mut added = 0;
+    for count in 0.. {
+        if kept.is_full() {
+            break;
         }
-        assert!((LEAST_ROOM..2 * LEAST_ROOM).contains(&added), "{added}");
-        kept.replace(encode(&snapshot(9))).await;
-        assert!(!kept.is_full());
-    });
+        let line = encode(&delta(count));
+        added += line.len();
+        assert!(kept.add(&line));
+    }
+    assert!((LEAST_ROOM..2 * LEAST_ROOM).contains(&added), "{added}");
+    kept.replace(&encode(&snapshot(9)));
+    assert!(!kept.is_full());
 }
 
 #[test]
@@ -122,17 +110,15 @@ fn what_cannot_be_written_leaves_no_past_behind_and_is_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stream.jsonl");
     let mut kept = Kept::new(path.clone(), Saver::start().unwrap());
-    run(async {
-        kept.replace(encode(&snapshot(1))).await;
-        // A folder stands where the file is written first.
-        std::fs::create_dir(folder.path().join("stream.jsonl.new")).unwrap();
-        kept.replace(encode(&snapshot(2))).await;
-        assert_eq!(load(&path), None);
-        assert!(kept.retry_at().is_some());
-        assert!(!kept.add(&encode(&delta(2))));
-        std::fs::remove_dir(folder.path().join("stream.jsonl.new")).unwrap();
-        kept.replace(encode(&snapshot(3))).await;
-        assert_eq!(load(&path), Some(known(&[snapshot(3)])));
-        assert!(kept.retry_at().is_none());
-    });
+    kept.replace(&encode(&snapshot(1)));
+    // A folder stands where the file is written first.
+    std::fs::create_dir(folder.path().join("stream.jsonl.new")).unwrap();
+    kept.replace(&encode(&snapshot(2)));
+    assert_eq!(load(&path), None);
+    assert!(kept.retry_at().is_some());
+    assert!(!kept.add(&encode(&delta(2))));
+    std::fs::remove_dir(folder.path().join("stream.jsonl.new")).unwrap();
+    kept.replace(&encode(&snapshot(3)));
+    assert_eq!(load(&path), Some(known(&[snapshot(3)])));
+    assert!(kept.retry_at().is_none());
 }

@@ -85,6 +85,8 @@ pub enum Operation {
         key: Vec<KeyType>,
         /// What its elements are.
         kind: SetKind,
+        /// How many it has room for; `None` if it grows with them.
+        room: Option<u32>,
     },
     /// Creates an empty chain.
     AddChain {
@@ -124,7 +126,7 @@ pub fn diff(actual: &Actual, desired: &Ruleset) -> Vec<Operation> {
                 batch.elements(name, &old.elements, &new.elements);
             }
             (ActualSet::Known(_) | ActualSet::Foreign, Some(new)) => {
-                remade.insert(name);
+                remade.insert(name.as_str());
                 batch.delete_set(name);
                 batch.add_set(name, new);
             }
@@ -156,7 +158,7 @@ pub fn diff(actual: &Actual, desired: &Ruleset) -> Vec<Operation> {
                             ActualRule::Known(old) => old == new,
                             ActualRule::Foreign => false,
                         });
-                if !same || new.rules.iter().any(|rule| names_one_of(rule, &remade)) {
+                if !same || looks_into(new, &remade) {
                     batch.flush(name);
                     batch.rules(name, new);
                 }
@@ -172,11 +174,13 @@ pub fn diff(actual: &Actual, desired: &Ruleset) -> Vec<Operation> {
 }
 
 fn same_type(old: &Set, new: &Set) -> bool {
-    old.key == new.key && old.kind == new.kind
+    old.key == new.key && old.kind == new.kind && old.room == new.room
 }
 
-fn names_one_of(rule: &Rule, sets: &BTreeSet<&SetName>) -> bool {
-    set_names(rule).any(|name| sets.contains(name))
+/// Whether a chain looks into one of `sets`.
+pub(crate) fn looks_into(chain: &Chain, sets: &BTreeSet<&str>) -> bool {
+    let mut names = chain.rules.iter().flat_map(set_names);
+    names.any(|name| sets.contains(name.as_str()))
 }
 
 /// The sets that a rule looks into.
@@ -230,12 +234,14 @@ impl Batch {
         let Set {
             key,
             kind,
+            room,
             elements,
         } = set;
         self.add_sets.push(Operation::AddSet {
             set: name.to_owned(),
             key: key.clone(),
             kind: *kind,
+            room: *room,
         });
         self.element_changes(
             name,

@@ -10,6 +10,7 @@ pub mod lower;
 pub mod names;
 pub mod plan;
 pub mod render;
+pub mod rooms;
 pub mod ruleset;
 pub mod sim;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use margay_policy::model::{Direction, PodId};
 use margay_policy::node_policy::{NodePolicy, RuleListId};
 
 use crate::epochs::Epochs;
+use crate::rooms::Rooms;
 
 /// The node's part of the ruleset's input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Local {
     pub nat: Nat,
     /// Policy epochs.
     pub epochs: Epochs,
+    /// Room of the sets of members.
+    pub rooms: Rooms,
 }
 
 /// A pod's place on the node.

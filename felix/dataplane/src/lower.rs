@@ -8,6 +8,7 @@ use margay_policy::node_policy::{AddressSetId, NodePolicy, RuleListId, Service, 
 
 use crate::local::{Local, Side, Sides, address_sides, owners, sole};
 use crate::names;
+use crate::rooms;
 use crate::ruleset::{Family, Key, KeyValue, Ruleset, Verdict};
 
 pub(crate) mod base;
@@ -23,6 +24,7 @@ pub fn lower(policy: &NodePolicy, local: &Local) -> Ruleset {
         attachments,
         nat,
         epochs,
+        rooms,
     } = local;
     let mut ruleset = base::base(epochs);
     let nat = base::nat(nat);
@@ -76,6 +78,11 @@ pub fn lower(policy: &NodePolicy, local: &Local) -> Ruleset {
             .get_mut(name)
             .expect("the base has every fixed set");
         set.elements = elements.into_iter().collect();
+    }
+    for name in rooms::sets() {
+        if let Some(set) = ruleset.sets.get_mut(name) {
+            set.room = Some(rooms.of(name, set.elements.len()));
+        }
     }
     ruleset
 }

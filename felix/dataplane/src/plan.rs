@@ -74,6 +74,7 @@ impl Planner {
             users: BTreeMap::new(),
             ranges: BTreeMap::new(),
         };
+        planner.local.rooms.settle(planner.draft.ruleset());
         let mut addresses: BTreeMap<ClassId, usize> = BTreeMap::new();
         for (address, claims) in &planner.owners {
             let sides = address_sides(&planner.policy, Some(claims));
@@ -223,6 +224,9 @@ impl Planner {
         let touched = self.touched(before, changed);
         let sweep = self.turn(&touched);
         self.update(before, changed);
+        for (set, room) in self.local.rooms.settle(self.draft.ruleset()) {
+            self.draft.room(set, room);
+        }
         Plan {
             sweep,
             operations: self.draft.commit(),

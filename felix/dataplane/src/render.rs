@@ -29,6 +29,7 @@ fn render_set(out: &mut String, name: &str, set: &Set) {
     let Set {
         key,
         kind,
+        room,
         elements,
     } = set;
     let word = if *kind == SetKind::Map { "map" } else { "set" };
@@ -41,6 +42,9 @@ fn render_set(out: &mut String, name: &str, set: &Set) {
             line(out, 2, &format!("type {key}"));
             line(out, 2, "flags interval");
         }
+    }
+    if let Some(room) = room {
+        line(out, 2, &format!("size {room}"));
     }
     if !elements.is_empty() {
         line(out, 2, "elements = {");

@@ -36,6 +36,8 @@ pub struct Set {
     pub key: Vec<KeyType>,
     /// Whether elements are single values or ranges.
     pub kind: SetKind,
+    /// How many elements it has room for; `None` if it grows with them.
+    pub room: Option<u32>,
     /// The elements; a verdict for each in a map, `None` in a set.
     pub elements: BTreeMap<Key, Option<Verdict>>,
 }

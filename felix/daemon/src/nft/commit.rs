@@ -19,7 +19,12 @@ pub fn encode(operations: &[Operation], batch: &mut Batch) {
             }
             Operation::DeleteSet { set } => batch.delete_set(set),
             Operation::DeleteChain { chain } => batch.delete_chain(chain),
-            Operation::AddSet { set, key, kind } => batch.add_set(&encode::set(set, key, *kind)),
+            Operation::AddSet {
+                set,
+                key,
+                kind,
+                room,
+            } => batch.add_set(&encode::set(set, key, *kind, *room)),
             Operation::AddChain { chain, hook } => batch.add_chain(&encode::chain(chain, *hook)),
             Operation::AddRule { chain, rule } => batch.add_rule(chain, &encode::rule(rule)),
             Operation::AddElements { set, elements } => {

@@ -71,7 +71,7 @@ pub(super) fn chain(name: &str, hook: Option<ours::Hook>) -> nft::Chain {
 }
 
 /// A set without its elements.
-pub(super) fn set(name: &str, key: &[KeyType], kind: SetKind) -> nft::Set {
+pub(super) fn set(name: &str, key: &[KeyType], kind: SetKind, room: Option<u32>) -> nft::Set {
     let fields: Vec<nft::FieldType> = key.iter().map(|field| field_type(*field)).collect();
     let (order, value) = match kind {
         SetKind::Set => (nft::SetOrder::Keys, nft::SetValue::Nothing),
@@ -83,7 +83,7 @@ pub(super) fn set(name: &str, key: &[KeyType], kind: SetKind) -> nft::Set {
         key: nft::KeyType::of(&fields),
         order,
         value,
-        limit: (key == [KeyType::Mark]).then_some(MARKS),
+        limit: room,
     }
 }
 
@@ -133,9 +133,6 @@ pub(super) fn verdict(verdict: &ours::Verdict) -> nft::Verdict {
         ours::Verdict::Goto(chain) => nft::Verdict::Goto(chain.clone()),
     }
 }
-
-/// Elements of `@epoch` and `@window`: far more than there ever are within a batch, where the old ones still count.
-const MARKS: u32 = 1024;
 pub(super) const R0: Register = Register::FIRST;
 
 fn encode_match(matches: &Match, exprs: &mut Vec<Expr>) {

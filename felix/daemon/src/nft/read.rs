@@ -121,6 +121,7 @@ fn known_set(set: &nft::Set, elements: &[nft::Element]) -> Option<ours::Set> {
     Some(ours::Set {
         key,
         kind,
+        room: set.limit,
         elements,
     })
 }

@@ -21,6 +21,7 @@ use super::{
 };
 
 mod encode;
+mod rooms;
 
 fn in_netns(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use margay_dataplane::epochs::Epochs;
 use margay_dataplane::local::Local;
 use margay_dataplane::plan::{Plan, Planner};
+use margay_dataplane::rooms::Rooms;
 use margay_nftnl as nft;
 use margay_nftnl::{Batch, Socket, TableId};
 use tokio::sync::oneshot;
@@ -121,6 +122,7 @@ impl<'a> Writer<'a> {
                 attachments,
                 nat,
                 epochs,
+                rooms: Rooms::adopt(&reading.actual),
             },
         );
         let done = repair(

@@ -14,6 +14,8 @@ use crate::ruleset::{
 };
 
 const ICMP6: u8 = 58;
+/// Elements of `@epoch` and `@window`: far more than there ever are within a batch, where the old ones still count.
+const MARKS: u32 = 1024;
 /// Router solicitation, neighbour solicitation and advertisement.
 const NEIGHBOUR_DISCOVERY: [u8; 3] = [133, 135, 136];
 /// Multicast listener report, done, and report version 2.
@@ -28,6 +30,7 @@ pub(crate) fn base(epochs: &Epochs) -> Ruleset {
             Set {
                 key: key.to_vec(),
                 kind,
+                room: (key == [KeyType::Mark]).then_some(MARKS),
                 elements: BTreeMap::new(),
             },
         );
@@ -154,6 +157,7 @@ pub(crate) fn ranges(family: Family, prefixes: Vec<IpNet>) -> Set {
     Set {
         key: vec![address_type(family)],
         kind: SetKind::Ranges,
+        room: None,
         elements,
     }
 }

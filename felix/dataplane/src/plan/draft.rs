@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diff::{Batch, Operation};
+use crate::diff::{Batch, Operation, looks_into};
 use crate::ruleset::{Chain, ChainName, Key, Ruleset, Set, SetName, Verdict};
 
 /// A ruleset, and what it was before in the places that changed since the last [`Draft::commit`].
@@ -12,6 +12,8 @@ pub(super) struct Draft {
     elements: BTreeMap<SetName, Elements>,
     sets: BTreeMap<SetName, Option<Set>>,
     chains: BTreeMap<ChainName, Option<Chain>>,
+    /// Fixed sets that are made anew.
+    outgrown: BTreeSet<&'static str>,
 }
 
 /// An element of a set, or of a map with its verdict.
@@ -55,6 +57,16 @@ impl Draft {
         };
     }
 
+    /// Gives a fixed set other room: it is made anew.
+    pub(super) fn room(&mut self, set: &'static str, room: u32) {
+        self.ruleset
+            .sets
+            .get_mut(set)
+            .expect("fixed sets are always there")
+            .room = Some(room);
+        self.outgrown.insert(set);
+    }
+
     /// Puts a set that comes and goes as a whole, or removes it.
     pub(super) fn set(&mut self, name: &str, set: Option<Set>) {
         let before = match set {
@@ -78,10 +90,18 @@ impl Draft {
         let mut batch = Batch::default();
         let mut elements = std::mem::take(&mut self.elements);
         let sets = std::mem::take(&mut self.sets);
-        let names: BTreeSet<&SetName> = elements.keys().chain(sets.keys()).collect();
-        let names: Vec<SetName> = names.into_iter().cloned().collect();
+        let outgrown = std::mem::take(&mut self.outgrown);
+        let names = elements.keys().chain(sets.keys()).map(String::as_str);
+        let names: BTreeSet<SetName> = names
+            .chain(outgrown.iter().copied())
+            .map(str::to_owned)
+            .collect();
         for name in &names {
             match (sets.get(name), self.ruleset.sets.get(name)) {
+                (None, Some(set)) if outgrown.contains(name.as_str()) => {
+                    batch.delete_set(name);
+                    batch.add_set(name, set);
+                }
                 (None, Some(set)) => {
                     let log = elements.remove(name).unwrap_or_default();
                     let (gone, come) = changes(log, set);
@@ -100,14 +120,21 @@ impl Draft {
                 batch.add_set(name, set);
             }
         }
-        let chains = std::mem::take(&mut self.chains);
+        let mut chains = std::mem::take(&mut self.chains);
+        if !outgrown.is_empty() {
+            for (name, chain) in &self.ruleset.chains {
+                if looks_into(chain, &outgrown) && !chains.contains_key(name) {
+                    chains.insert(name.clone(), Some(chain.clone()));
+                }
+            }
+        }
         for (name, before) in &chains {
             match (before, self.ruleset.chains.get(name)) {
                 (Some(_), None) => {
                     batch.flush(name);
                     batch.delete_chain(name);
                 }
-                (Some(old), Some(new)) if old != new => {
+                (Some(old), Some(new)) if old != new || looks_into(new, &outgrown) => {
                     batch.flush(name);
                     batch.rules(name, new);
                 }

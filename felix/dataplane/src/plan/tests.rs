@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::lower::lower;
+use crate::rooms::Rooms;
 use crate::testing::{State, Step, kernel, state, step};
 
 fn perform(planner: &mut Planner, step: &Step) -> Plan {
@@ -21,16 +22,21 @@ proptest! {
     fn each_change_gives_what_lowering_all_anew_and_comparing_gives(
         start in state(),
         steps in vec(step(), 1..30),
+        least in 1..9_u32,
     ) {
-        let mut planner = Planner::new(start.policy.clone(), start.local.clone());
-        prop_assert_eq!(planner.ruleset(), &lower(&start.policy, &start.local));
-        let mut actual = Actual::from(planner.ruleset());
         let mut now = start;
+        now.local.rooms = Rooms::at_least(least);
+        let mut planner = Planner::new(now.policy.clone(), now.local.clone());
+        prop_assert_eq!(planner.ruleset(), &lower(&now.policy, &now.local));
+        now.local.rooms.settle(planner.ruleset());
+        let mut actual = Actual::from(planner.ruleset());
         for step in &steps {
             let old = now.clone();
             now.apply(step);
             let touched = touched((&old.policy, &old.local), (&now.policy, &now.local));
             let sweep = now.local.epochs.bump(&touched);
+            let lowered = lower(&now.policy, &now.local);
+            now.local.rooms.settle(&lowered);
 
             let plan = perform(&mut planner, step);
             prop_assert_eq!(planner.policy(), &now.policy);

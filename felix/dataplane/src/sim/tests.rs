@@ -146,6 +146,7 @@ fn a_range_set_holds_the_addresses_of_its_prefixes() {
     let set = Set {
         key: vec![KeyType::Ip4],
         kind: SetKind::Ranges,
+        room: None,
         elements: elements.into(),
     };
     let found =

@@ -53,10 +53,16 @@ pub(crate) fn load(ruleset: &Ruleset) -> Result<(), String> {
 
 fn step(actual: &mut Actual, operation: &Operation) -> Result<(), String> {
     match operation {
-        Operation::AddSet { set, key, kind } => {
+        Operation::AddSet {
+            set,
+            key,
+            kind,
+            room,
+        } => {
             let new = Set {
                 key: key.clone(),
                 kind: *kind,
+                room: *room,
                 elements: BTreeMap::new(),
             };
             if key.is_empty() || *kind == SetKind::Ranges && key.len() != 1 {
@@ -127,6 +133,12 @@ fn step(actual: &mut Actual, operation: &Operation) -> Result<(), String> {
                 if set.elements.insert(key.clone(), verdict.clone()).is_some() {
                     return Err(format!("{key:?} exists"));
                 }
+            }
+            if set
+                .room
+                .is_some_and(|room| set.elements.len() > room as usize)
+            {
+                return Err("too many elements".into());
             }
             overlap(set)
         }

@@ -2,7 +2,11 @@
 
 # Command that must exist, and the Debian package that has it.
 NEEDS := nft:nftables bird:bird2 ip:iproute2 ping:iputils-ping conntrack:conntrack
-PATH := $(PATH):/usr/sbin:/sbin
+# The same for a Kubernetes of namespaces and its images.
+KUBE_NEEDS := python3:python3 containerd:containerd runc:runc buildah:buildah busybox:busybox-static curl:curl \
+  nc.openbsd:netcat-openbsd openssl:openssl nsenter:util-linux mount:mount strip:binutils hostname:hostname
+# Where sbin programs and Go are, if the PATH does not say.
+PATH := $(PATH):/usr/sbin:/sbin:/usr/local/go/bin
 # What programs that are shipped are built for.
 ARCH ?= $(shell uname -m)
 IMAGE_TARGET := $(ARCH)-unknown-linux-musl
@@ -12,10 +16,15 @@ IMAGE_TARGET := $(ARCH)-unknown-linux-musl
 demo: build root
 	target/debug/margay-lab demo
 
-# The other ends of BGP sessions. Only here: their packages start services where there is a systemd.
-test: NEEDS += vtysh:frr gobgpd:gobgpd
+# The other ends of BGP sessions, and what a Kubernetes needs. Only here: their packages start services where there is a systemd.
+# Rust's tests run beside a kube-apiserver; then the programs they tested have pods of a real cluster, with six upstream specs.
+test: NEEDS += vtysh:frr gobgpd:gobgpd $(KUBE_NEEDS)
 test: build root lint
-	cargo test --workspace --locked --no-fail-fast
+	tests/kube/kube build --suite
+	@status=0; \
+	tests/kube/kube with-api -- cargo test --workspace --locked --no-fail-fast || status=1; \
+	tests/kube/kube e2e --short --debug || status=1; \
+	exit $$status
 
 # Only what is measured; the plugin as it is shipped: static.
 MEASURED := margay-felix margay-cni margay-controller

@@ -37,6 +37,9 @@ class Kind(Cluster):
         for image in [programs.test_images()[0], *images]:
             run(["kind", "load", "image-archive", image, "--name", NAME])
 
+    def __exit__(self, *_):
+        self.down()
+
     def down(self):
         run(["kind", "delete", "cluster", "--name", NAME])
 

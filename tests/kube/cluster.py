@@ -5,6 +5,7 @@ namespace whose first process takes all others along, and all state is one tmpfs
 """
 
 import base64
+import contextlib
 import fcntl
 import ipaddress
 import json
@@ -33,22 +34,23 @@ FAMILIES = {"ipv4": ["ipv4"], "ipv6": ["ipv6"], "dual": ["ipv4", "ipv6"]}
 class Cluster:
     """One cluster, up or to be raised. As a context manager it is removed at the end, whatever happened."""
 
-    def __init__(self, name="kube", nodes=3, family="dual", proxy_mode="nftables"):
+    def __init__(self, name="kube", nodes=3, family="dual", proxy_mode="nftables", logs=None):
         self.name, self.nodes, self.families, self.proxy_mode = name, [f"n{i + 1}" for i in range(nodes)], FAMILIES[family], proxy_mode
         self.state = RUN / name
-        self.logs = programs.CACHE / "logs" / name
+        self.logs = programs.CACHE / "logs" / (logs or name)
         self.prefix = None
         self.lock = None
 
     # --- life ---
 
     def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, _frame: sys.exit(128 + number))
         return self
 
     def __exit__(self, *_):
-        self.down()
+        if self.lock:
+            self.down()
 
     @classmethod
     def standing(cls, name="kube"):
@@ -65,16 +67,19 @@ class Cluster:
         """Takes the name and makes the folder of the state; removes what a dead owner left."""
         if os.geteuid() != 0:
             raise programs.Missing("this makes network namespaces: run it as root")
-        for stale in sorted(RUN.glob("*/lock")):
-            if not (stale.parent / "standing").exists() and unlocked(stale):
-                Cluster(stale.parent.name).down()
-        if self.state.exists():
-            raise programs.Missing(f"a cluster `{self.name}` is up: `make kube-down` ends it")
-        self.state.mkdir(parents=True)
-        # A mount of its own, so that overlays work wherever the machine's own folders are; it goes in one stroke.
-        run(["mount", "-t", "tmpfs", "-o", "mode=0755", "margay-kube", str(self.state)])
-        self.lock = open(self.state / "lock", "w")
-        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        RUN.mkdir(parents=True, exist_ok=True)
+        with directory(RUN) as claims:
+            fcntl.flock(claims, fcntl.LOCK_EX)  # between a lock's making and its being taken it looks like a dead owner's
+            for stale in sorted(RUN.glob("*/lock")):
+                if not (stale.parent / "standing").exists() and unlocked(stale):
+                    Cluster(stale.parent.name).down()
+            if self.state.exists():
+                raise programs.Missing(f"a cluster `{self.name}` is up: `make kube-down` ends it")
+            self.state.mkdir(parents=True)
+            # A mount of its own, so that overlays work wherever the machine's own folders are; it goes in one stroke.
+            run(["mount", "-t", "tmpfs", "-o", "mode=0755", "margay-kube", str(self.state)])
+            self.lock = open(self.state / "lock", "w")
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
         self.prefix = f"mgk{secrets.token_hex(3)}-"
         family = next(key for key, value in FAMILIES.items() if value == self.families)
         settings = {"prefix": self.prefix, "nodes": self.nodes, "family": family, "proxy_mode": self.proxy_mode}
@@ -109,6 +114,8 @@ class Cluster:
         if self.lock:
             self.lock.close()
             self.lock = None
+        with contextlib.suppress(OSError):  # others may be up
+            RUN.rmdir()
 
     def nodes_of_record(self):
         names = {path.name for path in CGROUPS.glob(f"*/{self.prefix}*")} | {path.name for path in CGROUPS.glob(f"{self.prefix}*")}
@@ -145,7 +152,7 @@ class Cluster:
         self.start("kube-scheduler", [bin / "kube-scheduler", f"--kubeconfig={self.state}/sched.conf", "--leader-elect=false"])
         for node in self.nodes:
             self.start_node(node, archives)
-        self.wait("nodes registered", 120, lambda: len(self.get("/api/v1/nodes")["items"]) == len(self.nodes))
+        self.wait("nodes registered", 300, lambda: len(self.get("/api/v1/nodes")["items"]) == len(self.nodes))
 
     def network(self, nodes):
         """The switch, and everybody's link to it. Default route to the control plane, which forwards nothing: without one an
@@ -239,7 +246,7 @@ class Cluster:
         self.start_apiserver(bin)
         here = self.forward()
         self.kubeconfig("admin", here, "kubeconfig")
-        self.wait("the API server answers", 120, lambda: self.get("/readyz", text=True) == "ok")
+        self.wait("the API server answers", 300, lambda: self.get("/readyz", text=True) == "ok")
 
     def start_apiserver(self, bin=programs.BIN):
         pki = self.state / "pki"
@@ -427,6 +434,16 @@ def run(command, input=None, check=True):
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def directory(path):
+    """A descriptor of a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def unlocked(path):

@@ -1,9 +1,11 @@
-"""The whole proof on one cluster: our scenarios, then the upstream suite; a table at the end."""
+"""The whole proof on one cluster: our scenarios, then the upstream suite; a table at the end, and how many rows of it are what."""
 
+import collections
 import sys
 import time
 import traceback
 
+import machine
 import programs
 import scenarios
 import suite
@@ -12,14 +14,26 @@ from cluster import Cluster
 
 
 def main(cluster, image, short, parts, lanes, suite_only=False):
-    """Raises the cluster, proves, prints, removes. Whether everything was good."""
+    """Raises the cluster, proves, prints, removes. Whether everything was good. On a machine whose kernel lacks what a cluster needs
+    each row is skipped by its name, with what is missing."""
+    wanted = [] if suite_only else scenarios.ALL if short else scenarios.ALL + upheavals.ALL
+    lacking = "; ".join(machine.lacks())
+    if lacking:
+        names = ["cluster", *(scenario.__name__ for scenario in wanted), *(f"upstream {part}" for part in upstream(short, parts))]
+        return closing([("skipped", name, f"this machine lacks {lacking}") for name in names])
     programs.kubernetes(programs.CONTROL_PLANE | programs.NODES | programs.SUITE)
+    rows = []
     with cluster:
-        started = time.monotonic()
-        cluster.up([image] if short else [image, programs.probe()])
-        row = ("ok", "cluster", f"{len(cluster.nodes)} nodes registered after {time.monotonic() - started:.0f} s")
-        wanted = [] if suite_only else scenarios.ALL if short else scenarios.ALL + upheavals.ALL
-        return all_of(cluster, wanted, short, parts, lanes, [row])
+        images = [image()] if short else [image(), programs.probe()]
+        if not prove(cluster, lambda cluster: cluster.up(images), rows, "cluster"):
+            for log in sorted(cluster.logs.glob("*.log")):
+                print(f"--- the end of {log.name}", *log.read_text(errors="replace").splitlines()[-12:], sep="\n", file=sys.stderr)
+            return closing(rows)
+        return all_of(cluster, wanted, short, parts, lanes, rows)
+
+
+def upstream(short, parts):
+    return ("netpol",) if short else parts
 
 
 def all_of(cluster, wanted, short, parts, lanes, rows):
@@ -27,28 +41,38 @@ def all_of(cluster, wanted, short, parts, lanes, rows):
     last = [scenarios.nobody_asks_for_more, scenarios.leaves_nothing]
     good = all([prove(cluster, scenario, rows) for scenario in wanted if scenario not in last and scenario is not scenarios.installs]) if prove(cluster, scenarios.installs, rows) else False
     if good:
-        for part in ("netpol",) if short else parts:
+        for part in upstream(short, parts):
             result = suite.run(cluster, part, suite.SHORT if short else (), lanes)
             good &= result.good
             rows.append(("ok" if result.good else "FAILED", f"upstream {part}", str(result)))
         good = all([prove(cluster, scenario, rows) for scenario in wanted if scenario in last]) and good
     if not good:
         tell(cluster)
+    return closing(rows)
+
+
+def closing(rows):
+    """Prints the table and its sum. Whether nothing failed."""
     for mark, name, text in rows:
         print(f"{mark:7} {name:32} {text}")
-    return good
+    sums = collections.Counter(mark for mark, _, _ in rows)
+    print(f"kube e2e: {sums['ok']} ok; {sums['FAILED']} failed; {sums['skipped']} skipped", flush=True)
+    return not sums["FAILED"]
 
 
-def prove(cluster, scenario, rows):
+def prove(cluster, scenario, rows, name=None):
+    name = name or scenario.__name__
     started = time.monotonic()
     try:
         told = scenario(cluster)
     except Exception as error:
         if not isinstance(error, AssertionError):
             traceback.print_exc()
-        rows.append(("FAILED", scenario.__name__, f"{error} ({scenario.__doc__})"))
+        rows.append(("FAILED", name, " ".join(f"{error} ({scenario.__doc__ or name})".split())))
         return False
-    rows.append(("ok", scenario.__name__, told or f"{time.monotonic() - started:.0f} s"))
+    took = f"{time.monotonic() - started:.0f} s"
+    rows.append(("ok", name, told or took))
+    print(f"{name}: {took}", file=sys.stderr, flush=True)
     return True
 
 

@@ -125,7 +125,7 @@ def quiet(command, check=False):
 
 
 def wait(what, condition):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(what)

@@ -104,8 +104,7 @@ def kubernetes(programs):
 def test_images():
     """agnhost (which is the pause image too), as archives that containerd imports."""
     kubernetes({"agnhost": NODES["agnhost"]})
-    busybox = pathlib.Path(shutil.which("busybox", path="/bin:/usr/bin:/usr/sbin"))
-    files = {"agnhost": BIN / "agnhost", "bin/busybox": busybox}
+    files = {"agnhost": BIN / "agnhost", "bin/busybox": busybox()}
     for name, program in BORROWED.items():
         files |= borrowed(f"bin/{name}", pathlib.Path(shutil.which(program)).resolve())
     applets = {f"bin/{name}": "busybox" for name in APPLETS}
@@ -113,6 +112,11 @@ def test_images():
         image("agnhost", HERE / "images/agnhost.Containerfile", files, AGNHOST, applets),
         image("pause", HERE / "images/pause.Containerfile", {"agnhost": BIN / "agnhost"}, PAUSE),
     ]
+
+
+def busybox():
+    """The machine's own, which is static."""
+    return pathlib.Path(shutil.which("busybox", path="/bin:/usr/bin:/usr/sbin"))
 
 
 def probe():

@@ -35,7 +35,7 @@ class Result:
 
     @property
     def good(self):
-        return len(self.passed) == len(self.specs) and not self.failed
+        return bool(self.specs) and len(self.passed) == len(self.specs) and not self.failed
 
     def __str__(self):
         lines = [f"{self.part}: {len(self.passed)} of {len(self.specs)} specs passed in {self.took:.0f} s"]
@@ -56,7 +56,10 @@ def specs(part, only=()):
     dry = [*command(), "--ginkgo.dry-run", f"--ginkgo.focus={focus}", f"--ginkgo.skip={skip}", f"--ginkgo.json-report={report}"]
     subprocess.run(dry, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     names = sorted({name(spec) for spec in reports(report) if spec["State"] == "passed"})
-    return [each for each in names if not only or any(plain(each).endswith(ending) for ending in only)]
+    found = [each for each in names if not only or any(plain(each).endswith(ending) for ending in only)]
+    absent = [ending for ending in only if not any(plain(each).endswith(ending) for each in found)]
+    assert not absent, f"the suite has no such specs: {absent}"
+    return found
 
 
 def run(cluster, part, only=(), lanes=2, cap=2400):

@@ -34,7 +34,7 @@ class Traffic:
         self.begin()
 
     def ready(self, name):
-        self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+        self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=300s")
 
     def begin(self):
         """What counts begins once all streams run as they should."""
@@ -95,8 +95,8 @@ def api_server_is_away(cluster):
         cluster.stop("kube-apiserver")
         time.sleep(120)
         cluster.start_apiserver()
-        cluster.wait("the API server answers", 120, lambda: cluster.get("/readyz", text=True) == "ok")
-        cluster.wait("all is ready again", 120, lambda: system_ready(cluster))
+        cluster.wait("the API server answers", 300, lambda: cluster.get("/readyz", text=True) == "ok")
+        cluster.wait("all is ready again", 300, lambda: system_ready(cluster))
 
     return under_traffic(cluster, away)
 
@@ -119,7 +119,7 @@ def history_is_compacted(cluster):
             etcd(cluster, "kv/compaction", {"revision": status["header"]["revision"], "physical": True})
             cluster.stop("kube-apiserver")
             cluster.start_apiserver()
-            cluster.wait("the API server answers", 120, lambda: cluster.get("/readyz", text=True) == "ok")
+            cluster.wait("the API server answers", 300, lambda: cluster.get("/readyz", text=True) == "ok")
         finally:
             signal(cluster, "CONT")
 
@@ -131,7 +131,7 @@ def history_is_compacted(cluster):
     finally:
         cluster.kubectl("-n", NAMESPACE, "delete", "networkpolicy", "--all")
     soon(lambda: connects(cluster, "client", stranger), "without policies all is open")
-    cluster.wait("all is ready again", 120, lambda: system_ready(cluster))
+    cluster.wait("all is ready again", 300, lambda: system_ready(cluster))
     return told
 
 
@@ -143,14 +143,14 @@ def two_lead(cluster):
         return lease.strip()
 
     def both():
-        first = cluster.wait("somebody leads", 30, holder)
+        first = cluster.wait("somebody leads", 300, holder)
         node = cluster.kubectl("-n", SYSTEM, "get", "pod", first, "-o", "jsonpath={.spec.nodeName}")
         signal(cluster, "STOP", [node])
         try:
-            cluster.wait("another leads", 30, lambda: holder() not in ("", first))
+            cluster.wait("another leads", 300, lambda: holder() not in ("", first))
         finally:
             signal(cluster, "CONT", [node])
-        cluster.wait("all is ready again", 60, lambda: system_ready(cluster))
+        cluster.wait("all is ready again", 300, lambda: system_ready(cluster))
 
     told = under_traffic(cluster, both)
     names = cluster.kubectl("get", "nodestatuses", "-o", "name").split()
@@ -166,8 +166,8 @@ def node_reboots(cluster):
         cluster.reboot_node(node)
         server = f"server-{node}"
         back = lambda: any(connects(cluster, "client", address) for address in addresses(cluster, server))
-        cluster.wait(f"{server} runs again and is reached", 180, back)
-        cluster.wait("all is ready again", 120, lambda: system_ready(cluster))
+        cluster.wait(f"{server} runs again and is reached", 300, back)
+        cluster.wait("all is ready again", 300, lambda: system_ready(cluster))
 
     told = under_traffic(cluster, reboot)
     # Once BGP is up again, for everybody and in every family.
@@ -204,8 +204,8 @@ def under_traffic(cluster, upheaval):
 
 def rollout(cluster, what):
     cluster.kubectl("-n", SYSTEM, "rollout", "restart", what)
-    cluster.kubectl("-n", SYSTEM, "rollout", "status", what, "--timeout=180s")
-    cluster.wait("all is ready", 60, lambda: system_ready(cluster))
+    cluster.kubectl("-n", SYSTEM, "rollout", "status", what, "--timeout=300s")
+    cluster.wait("all is ready", 300, lambda: system_ready(cluster))
 
 
 def signal(cluster, name, nodes=None):

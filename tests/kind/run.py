@@ -60,7 +60,7 @@ def main():
     programs.require({"kind": "kind (https://kind.sigs.k8s.io)", "docker": "docker.io", "buildah": "buildah"})
     programs.kubernetes({**programs.CONTROL_PLANE, **programs.SUITE})
     # kind's API server keeps no audit log, and its nodes mount no images for leaves_nothing.
-    wanted = [each for each in scenarios.ALL if each not in (scenarios.nobody_asks_for_more, scenarios.leaves_nothing)]
+    wanted = [each for each in scenarios.ALL if each not in (scenarios.nobody_asks_for_more, scenarios.every_right_is_used, scenarios.leaves_nothing)]
     image = programs.product()
     with Kind() as cluster:
         cluster.up([image])

@@ -5,7 +5,9 @@ import sys
 import time
 import traceback
 
+import dns
 import machine
+import neighbours
 import programs
 import scenarios
 import suite
@@ -16,7 +18,7 @@ from cluster import Cluster
 def main(cluster, image, short, parts, lanes, suite_only=False):
     """Raises the cluster, proves, prints, removes. Whether everything was good. On a machine whose kernel lacks what a cluster needs
     each row is skipped by its name, with what is missing."""
-    wanted = [] if suite_only else scenarios.ALL if short else scenarios.ALL + upheavals.ALL
+    wanted = [scenarios.nobody_asks_for_more] if suite_only else scenarios.ALL if short else scenarios.ALL + neighbours.ALL + upheavals.ALL
     lacking = "; ".join(machine.lacks())
     if lacking:
         names = ["cluster", *(scenario.__name__ for scenario in wanted), *(f"upstream {part}" for part in upstream(short, parts))]
@@ -25,6 +27,9 @@ def main(cluster, image, short, parts, lanes, suite_only=False):
     rows = []
     with cluster:
         images = [image()] if short else [image(), programs.probe()]
+        if "services" in upstream(short, parts):
+            images.append(programs.dns())
+            wanted = [*wanted, dns.names_resolve]
         if not prove(cluster, lambda cluster: cluster.up(images), rows, "cluster"):
             for log in sorted(cluster.logs.glob("*.log")):
                 print(f"--- the end of {log.name}", *log.read_text(errors="replace").splitlines()[-12:], sep="\n", file=sys.stderr)
@@ -38,7 +43,7 @@ def upstream(short, parts):
 
 def all_of(cluster, wanted, short, parts, lanes, rows):
     """Proves on a cluster that stands, and prints the table. Whether everything was good."""
-    last = [scenarios.nobody_asks_for_more, scenarios.leaves_nothing]
+    last = [scenarios.nobody_asks_for_more, scenarios.every_right_is_used, scenarios.leaves_nothing]
     good = all([prove(cluster, scenario, rows) for scenario in wanted if scenario not in last and scenario is not scenarios.installs]) if prove(cluster, scenarios.installs, rows) else False
     if good:
         for part in upstream(short, parts):
@@ -54,7 +59,7 @@ def all_of(cluster, wanted, short, parts, lanes, rows):
 def closing(rows):
     """Prints the table and its sum. Whether nothing failed."""
     for mark, name, text in rows:
-        print(f"{mark:7} {name:32} {text}")
+        print(f"{mark:8} {name:32} {text}")
     sums = collections.Counter(mark for mark, _, _ in rows)
     print(f"kube e2e: {sums['ok']} ok; {sums['FAILED']} failed; {sums['skipped']} skipped", flush=True)
     return not sums["FAILED"]

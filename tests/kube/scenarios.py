@@ -16,6 +16,7 @@ FELIX_CA = "/var/lib/kubelet/pods/*/volumes/kubernetes.io~configmap/ca/ca.pem"
 
 def installs(cluster):
     """The manifest passes the API server's own check, and pods run soon after it is applied."""
+    cluster.before = belongings(cluster)
     manifest = str(programs.REPO / "manifests/margay.yaml")
     cluster.kubectl("create", "namespace", SYSTEM)
     # The server's own check of everything, by both ways to apply; with every unknown field an error.
@@ -181,15 +182,48 @@ def leaves_nothing(cluster):
     assert not cluster.kubectl("get", "crds", "-o", "name").strip(), "definitions are left"
     assert "margay" in cluster.exec(node, "nft", "list", "tables"), "the rules went with felix: nothing held meanwhile"
     told = cluster.exec(node, margayctl, "node", "cleanup")
-    left = cluster.exec(node, "sh", "-c", "nft list tables; ip link; ip route show table all; ip -6 route show table all; find /opt/cni /etc/cni /var/lib/margay /run/margay -mindepth 1 2>/dev/null; readlink /opt/cni/bin/loopback; true")
-    ours = [line for line in left.splitlines() if "mgy" in line or "margay" in line or "proto 180" in line]
-    assert not ours, f"left after `{told}`: {ours}"
+    for each in cluster.nodes[1:]:
+        cluster.exec(each, margayctl, "node", "cleanup")
     again = cluster.exec(node, margayctl, "node", "cleanup")
     assert "nothing of Margay's" in again, again
+    after = belongings(cluster)
+    for each in cluster.nodes:
+        more, less = after[each] - cluster.before[each], cluster.before[each] - after[each]
+        assert not more and not less, f"{each} is not what it was before, after `{told}`: more {sorted(more)}, less {sorted(less)}"
+
+
+def belongings(cluster):
+    """What a node has, by node, as lines: tables of our rules, links, addresses, routes and rules of routing, CNI's files, our folders.
+    Without the kernel's own anycast routes, which come with forwarding: that is left on."""
+    script = """
+    nft list tables | grep margay
+    ip -o link | cut -d' ' -f2
+    ip -o addr | awk '{print $2, $3, $4}'
+    for family in -4 -6; do ip $family route show table all | grep -v ^anycast; ip $family rule; ip $family neigh show nud permanent; done
+    find /opt/cni /etc/cni /var/lib/margay /run/margay -mindepth 1
+    readlink /opt/cni/bin/*
+    true
+    """
+    return {node: set(cluster.exec(node, "sh", "-c", f"({script}) 2>/dev/null").splitlines()) for node in cluster.nodes}
 
 
 def nobody_asks_for_more(cluster):
-    """In the API server's audit log: felix never; the controller nothing that is refused, and everything it has a right to."""
+    """In the API server's audit log: felix never, and of the controller nothing that is refused."""
+    used, refused = asked(cluster)
+    refused -= granted(cluster)  # an API server that has just started does not know its roles yet
+    assert not refused, f"the controller asked for what it may not: {sorted(refused)}"
+    return f"{len(used)} rights are used"
+
+
+def every_right_is_used(cluster):
+    """In the API server's audit log: of the controller everything that it has a right to."""
+    used, _ = asked(cluster)
+    unused = sorted(right for right in granted(cluster) - used if right[2] != "list")  # a server that streams lists sees `watch`
+    assert not unused, f"the controller has rights that it does not use: {unused}"
+
+
+def asked(cluster):
+    """What the controller asked the API server for, and what of it was refused: (group, resource, verb). felix asks for nothing."""
     used, refused = set(), set()
     with open(cluster.logs / "audit.log") as log:
         for line in log:
@@ -203,11 +237,7 @@ def nobody_asks_for_more(cluster):
             # 403 is also what a namespace says that is going, to who may write there.
             if event.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid":
                 refused.add((*what, event["verb"]))
-    refused -= granted(cluster)  # an API server that has just started does not know its roles yet
-    assert not refused, f"the controller asked for what it may not: {sorted(refused)}"
-    unused = sorted(right for right in granted(cluster) - used if right[2] != "list")  # a server that streams lists sees `watch`
-    assert not unused, f"the controller has rights that it does not use: {unused}"
-    return f"{len(used)} rights are used, none is unused"
+    return used, refused
 
 
 def granted(cluster):
@@ -230,6 +260,7 @@ ALL = [
     pools_are_used,
     authority_moves_on,
     nobody_asks_for_more,
+    every_right_is_used,
     leaves_nothing,
 ]
 
@@ -308,6 +339,12 @@ def system_ready(cluster):
     pods = cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods")["items"]
     ready = [any(c["type"] == "Ready" and c["status"] == "True" for c in each["status"].get("conditions", [])) for each in pods]
     return len(ready) == len(cluster.nodes) + 2 and all(ready)
+
+
+def felix(cluster, node):
+    """The name of a node's felix."""
+    selector = f"--field-selector=spec.nodeName={node}"
+    return cluster.kubectl("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=felix", selector, "-o", "name").strip()
 
 
 def restarts(cluster):

@@ -344,21 +344,29 @@ impl Reader<'_> {
         for (name, table) in peers {
             let span = table.span().start;
             let mut table = table.into_inner();
-            let Some(address) = table.address.take() else {
-                return Err(Wrong::new(span, "missing field `address`"));
-            };
             let Some(asn) = table.asn.take() else {
                 return Err(Wrong::new(span, "missing field `asn`"));
             };
-            let at = address.span().start;
-            let address = address.into_inner();
-            if address.is_unspecified() || address.is_multicast() {
-                let reason = format!("{address} is not the address of a host");
-                return Err(Wrong::new(at, reason));
-            }
-            if let Some(other) = addresses.insert(address, name.clone()) {
-                return Err(Wrong::new(at, format!("peer {other} has the same address")));
-            }
+            let (at, address) = match (table.address.take(), &table.interface) {
+                (Some(address), _) => {
+                    let (at, address) = (address.span().start, address.into_inner());
+                    if address.is_unspecified() || address.is_multicast() {
+                        let reason = format!("{address} is not the address of a host");
+                        return Err(Wrong::new(at, reason));
+                    }
+                    if let Some(other) = addresses.insert(address, name.clone()) {
+                        return Err(Wrong::new(at, format!("peer {other} has the same address")));
+                    }
+                    (at, address)
+                }
+                // Whoever is the router there.
+                (None, Some(_)) => (span, Ipv6Addr::UNSPECIFIED.into()),
+                (None, None) => {
+                    let reason =
+                        "missing field `address` (or `interface`, for whoever is the router there)";
+                    return Err(Wrong::new(span, reason));
+                }
+            };
             let (settings, transport) = table.read(self, at, address, asn.0)?;
             let name = PeerName::from(name);
             self.settings.transport.insert(name.clone(), transport);

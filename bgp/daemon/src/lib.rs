@@ -3,7 +3,7 @@
 //! An owner (felix, or the daemon) keeps the sender of a `watch` of [`Settings`] and changes it as it
 //! likes; [`run`] brings sessions up, hands batches of [`RouteChange`]s over and keeps [`Status`] current.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -15,9 +15,11 @@ pub mod control;
 pub mod metrics;
 pub mod pages;
 
+mod advertise;
 mod clock;
 mod connection;
 mod driver;
+mod kernel;
 mod listener;
 mod questions;
 mod reach;
@@ -25,20 +27,35 @@ mod socket;
 mod sys;
 mod transport;
 mod trouble;
+mod unnumbered;
 
 pub use bfd::{BfdSettings, BfdStatus};
 pub use questions::{Question, Questions};
 pub use transport::{Password, PasswordError, Transport, Ttl};
 
 pub use margay_bgp::{
-    Asn, BgpId, Dial, Export, Family, HoldTime, NextHops, PeerName, PeerSettings, PeerStatus,
-    RouteChange, State,
+    Asn, BgpId, Dial, Export, Family, HoldTime, NextHops, PeerName, PeerSettings, PeerStatus, State,
 };
+
+/// The best way to a prefix has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteChange {
+    /// The destination.
+    pub prefix: IpNet,
+    /// All equally good next hops (ECMP), also of the other family (RFC 8950); empty when the route is gone, or is our own
+    /// announcement.
+    pub next_hops: BTreeSet<IpAddr>,
+    /// The numbers of the links that link-local ones are on.
+    pub links: BTreeMap<IpAddr, u32>,
+    /// Who told the best path; `None` when gone.
+    pub peer: Option<PeerName>,
+}
 
 /// What the driver is told. A new value may come at any time: only what differs is touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What the speaker is.
+    /// What the speaker is. A peer with the address `::` whose transport has an interface is unnumbered: it is whoever is
+    /// the router on that link.
     pub speaker: margay_bgp::Settings,
     /// Where to listen; may be empty. A place that is taken or not there yet is tried again.
     pub listen: Vec<SocketAddr>,
@@ -76,7 +93,7 @@ impl Settings {
     pub(crate) fn passwords(&self) -> BTreeMap<IpNet, Password> {
         let peers = self.speaker.peers.iter().filter_map(|(name, peer)| {
             let password = self.transport.get(name)?.password.clone()?;
-            Some((peer.address.into(), password))
+            (!peer.address.is_unspecified()).then(|| (peer.address.into(), password))
         });
         let ranges = self.speaker.ranges.iter().filter_map(|(name, range)| {
             let password = self.range_transport.get(name)?.password.clone()?;

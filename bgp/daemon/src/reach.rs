@@ -1,212 +1,105 @@
 //! How next hops are reached, as the kernel's routes say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::net::IpAddr;
 
 use margay_bgp::Reach;
-use netlink_sys::constants::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
-use tokio::sync::mpsc;
+use netlink_packet_core::Parseable as _;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
+    RouteType, RouteVia,
+};
 use tracing::debug;
 
-use crate::driver::Io;
-use crate::sys;
+use crate::kernel::Kernel;
 
-/// Groups of `linux/rtnetlink.h` that tell of changes.
-const LINKS: u32 = 1;
-const IPV4_ROUTES: u32 = 7;
-const IPV6_ROUTES: u32 = 11;
-/// Between two looks at the routes while these change all the time.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Longer than any answer.
-const ANSWER: usize = 8192;
-/// Of `struct nlmsghdr` and `struct rtmsg`.
-const HEADER: usize = 16;
-const ROUTE: usize = 12;
-
+/// Of `linux/rtnetlink.h`.
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
-const NLM_F_REQUEST: u16 = 1;
-/// Answer with the route that is met, not with what one packet would do.
-const RTM_F_FIB_MATCH: u32 = 0x2000;
-const RTA_DST: u16 = 1;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_MULTIPATH: u16 = 9;
-const RTA_VIA: u16 = 18;
-const RTN_UNICAST: u8 = 1;
-const RTN_LOCAL: u8 = 2;
-const RTNH_F_DEAD: u32 = 1;
-const RTNH_F_LINKDOWN: u32 = 16;
 
-/// Asks the kernel.
-pub(crate) struct Kernel {
-    socket: Socket,
-}
-
-impl Kernel {
-    /// # Errors
-    /// The kernel's.
-    pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket })
-    }
-
-    /// How packets to `address` go. A default route is no way: it is there whatever happens to the network behind it.
-    pub(crate) fn reach(&self, address: IpAddr) -> Reach {
-        let mut answer = Vec::with_capacity(ANSWER);
-        // The kernel answers while it is asked.
-        let asked = self.socket.send(&question(address), 0);
-        let answered = asked.and_then(|_| self.socket.recv(&mut answer, 0));
-        match answered {
-            Ok(_) => read_answer(&answer),
-            Err(error) => {
-                debug!(%address, %error, "the kernel does not say how an address is reached");
-                Reach::Unreachable
-            }
+/// How packets to `address` go. A default route is no way: it is there whatever happens to the network behind it.
+fn reach(kernel: &Kernel, address: IpAddr) -> Reach {
+    match kernel.ask(RTM_GETROUTE, &question(address)) {
+        Ok((kind, answer)) => read_answer(kind, &answer),
+        Err(error) => {
+            debug!(%address, %error, "the kernel does not say how an address is reached");
+            Reach::Unreachable
         }
     }
 }
 
-/// Tells the driver whenever routes or links change, until it is gone.
-///
-/// # Errors
-/// The kernel's; it tells no more then.
-pub(crate) async fn watch(events: mpsc::Sender<Io>) -> io::Result<()> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.set_non_blocking(true)?;
-    socket.bind_auto()?;
-    for group in [LINKS, IPV4_ROUTES, IPV6_ROUTES] {
-        socket.add_membership(group)?;
-    }
-    let socket = sys::readable(socket)?;
-    // What changed before this moment nobody has told.
-    while events.send(Io::RoutesChanged).await.is_ok() {
-        // The first change is told at once, and those that come with it together.
-        tokio::time::sleep(PAUSE).await;
-        let mut ready = socket.readable().await?;
-        let mut news = Vec::with_capacity(ANSWER);
-        loop {
-            news.clear();
-            match ready.try_io(|socket| socket.get_ref().recv(&mut news, 0)) {
-                Ok(Ok(_)) => {}
-                // More came than the kernel could keep: something changed.
-                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_) => break,
-            }
-        }
-    }
-    Ok(())
-}
-
-fn question(address: IpAddr) -> Vec<u8> {
-    let (family, octets) = match address {
-        IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
+/// For the route that is met, not for what one packet would do.
+fn question(address: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let (family, bits) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
     };
-    let family = u8::try_from(family).expect("address families are small numbers");
-    let bits = u8::try_from(octets.len() * 8).expect("at most 128");
-    let attribute = u16::try_from(4 + octets.len()).expect("an address is short");
-    let mut message = Vec::with_capacity(HEADER + ROUTE + 4 + octets.len());
-    message.extend_from_slice(&[0; 4]);
-    message.extend_from_slice(&RTM_GETROUTE.to_ne_bytes());
-    message.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-    message.extend_from_slice(&[0; 8]);
-    message.extend_from_slice(&[family, bits, 0, 0, 0, 0, 0, 0]);
-    message.extend_from_slice(&RTM_F_FIB_MATCH.to_ne_bytes());
-    message.extend_from_slice(&attribute.to_ne_bytes());
-    message.extend_from_slice(&RTA_DST.to_ne_bytes());
-    message.extend_from_slice(&octets);
-    let length = u32::try_from(message.len()).expect("a question is short");
-    message[..4].copy_from_slice(&length.to_ne_bytes());
+    message.header.address_family = family;
+    message.header.destination_prefix_length = bits;
+    message.header.flags = RouteFlags::FibMatch;
+    let destination = RouteAttribute::Destination(address.into());
+    message.attributes.push(destination);
     message
 }
 
-/// What an answer says; an error message, and anything else that is no route, says that there is no way.
-fn read_answer(octets: &[u8]) -> Reach {
-    route(octets).unwrap_or(Reach::Unreachable)
+/// What an answer says; anything that is no route says that there is no way.
+fn read_answer(kind: u16, octets: &[u8]) -> Reach {
+    let message = (kind == RTM_NEWROUTE).then(|| RouteMessage::parse(octets));
+    let route = message
+        .and_then(Result::ok)
+        .and_then(|message| way(&message));
+    route.unwrap_or(Reach::Unreachable)
 }
 
-fn route(octets: &[u8]) -> Option<Reach> {
-    let length = usize::try_from(u32::from_ne_bytes(octets.get(..4)?.try_into().ok()?)).ok()?;
-    let kind = u16::from_ne_bytes(octets.get(4..6)?.try_into().ok()?);
-    let message = octets.get(HEADER..length)?;
-    let (route, attributes) = message.split_at_checked(ROUTE)?;
-    let (to, kind_of_route) = (*route.get(1)?, *route.get(7)?);
-    let flags = u32::from_ne_bytes(route.get(8..12)?.try_into().ok()?);
-    let local = kind_of_route == RTN_LOCAL;
-    if kind != RTM_NEWROUTE
-        || !(local || kind_of_route == RTN_UNICAST)
-        || to == 0
-        || flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0
-    {
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "attributes that we do not read"
+)]
+fn way(message: &RouteMessage) -> Option<Reach> {
+    let header = &message.header;
+    let leads = matches!(header.kind, RouteType::Local | RouteType::Unicast);
+    let down = header
+        .flags
+        .intersects(RouteFlags::Dead | RouteFlags::Linkdown);
+    if !leads || down || header.destination_prefix_length == 0 {
         return None;
     }
     let mut metric = 0;
     let mut gateways = BTreeSet::new();
-    let mut parts = None;
-    for (kind, value) in split(attributes) {
-        match kind {
-            RTA_PRIORITY => metric = u32::from_ne_bytes(value.try_into().ok()?),
-            RTA_MULTIPATH => parts = Some(value),
-            _ => gateways.extend(gateway(kind, value)),
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::MultiPath(ways) => {
+                let is_down = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown;
+                let alive = |way: &&RouteNextHop| !way.flags.intersects(is_down);
+                let alive: Vec<_> = ways.iter().filter(alive).collect();
+                if alive.is_empty() {
+                    return None;
+                }
+                // One of them may need no gateway; the others are as good.
+                let attributes = alive.iter().flat_map(|way| &way.attributes);
+                gateways.extend(attributes.filter_map(gateway));
+            }
+            other => gateways.extend(gateway(other)),
         }
-    }
-    if let Some(parts) = parts {
-        gateways = several(parts)?;
     }
     Some(Reach::Via { metric, gateways })
 }
 
-/// The gateways of a route with several ways; `None` if all of these are down. One of them may need no gateway; the
-/// others are as good.
-fn several(mut octets: &[u8]) -> Option<BTreeSet<IpAddr>> {
-    let mut gateways = BTreeSet::new();
-    let mut alive = false;
-    // `struct rtnexthop`: length, flags, hops, link.
-    while let [low, high, flags, ..] = *octets {
-        let length = usize::from(u16::from_ne_bytes([low, high])).max(8);
-        let part = octets.get(8..length).unwrap_or_default();
-        if u32::from(flags) & (RTNH_F_DEAD | RTNH_F_LINKDOWN) == 0 {
-            alive = true;
-            gateways.extend(split(part).filter_map(|(kind, value)| gateway(kind, value)));
-        }
-        octets = octets.get(length.next_multiple_of(4)..).unwrap_or_default();
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "attributes that we do not read"
+)]
+fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(v4)) => Some((*v4).into()),
+        RouteAttribute::Gateway(RouteAddress::Inet6(v6)) => Some((*v6).into()),
+        RouteAttribute::Via(RouteVia::Inet(v4)) => Some((*v4).into()),
+        RouteAttribute::Via(RouteVia::Inet6(v6)) => Some((*v6).into()),
+        _ => None,
     }
-    alive.then_some(gateways)
-}
-
-fn gateway(kind: u16, value: &[u8]) -> Option<IpAddr> {
-    let address = match kind {
-        RTA_GATEWAY => value,
-        // `struct rtvia`: the family, then the address.
-        RTA_VIA => value.get(2..)?,
-        _ => return None,
-    };
-    if let Ok(octets) = <[u8; 4]>::try_from(address) {
-        return Some(Ipv4Addr::from(octets).into());
-    }
-    let octets = <[u8; 16]>::try_from(address).ok()?;
-    Some(Ipv6Addr::from(octets).into())
-}
-
-/// The attributes (`struct rtattr`) in a row of them.
-fn split(mut octets: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (head, rest) = octets.split_at_checked(4)?;
-        let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
-        let kind = u16::from_ne_bytes([head[2], head[3]]);
-        let value = rest.get(..length.checked_sub(4)?)?;
-        octets = rest
-            .get(value.len().next_multiple_of(4)..)
-            .unwrap_or_default();
-        Some((kind, value))
-    })
 }
 
 /// The next hops that routes have, and what the kernel says of them.
@@ -238,7 +131,7 @@ impl Tracker {
                 continue;
             }
             let reach = match &self.kernel {
-                Some(kernel) => kernel.reach(*address),
+                Some(kernel) => reach(kernel, *address),
                 None => Reach::Unreachable,
             };
             if known.as_ref() != Some(&reach) {

@@ -75,6 +75,16 @@ pub(crate) fn save_syn(socket: &impl AsFd) -> io::Result<()> {
     )
 }
 
+/// Lets nothing in that is sent to a raw `ICMPv6` socket (RFC 3542 §3.2).
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn block_icmp6(socket: &impl AsFd) -> io::Result<()> {
+    /// `ICMPV6_FILTER` of `linux/icmpv6.h`; a bit for each type that is kept out.
+    const FILTER: libc::c_int = 1;
+    set(socket, libc::IPPROTO_ICMPV6, FILTER, &[0xff; 32])
+}
+
 /// The TTL (hop limit) that the SYN of an accepted connection arrived with.
 pub(crate) fn syn_ttl(socket: &impl AsFd) -> Option<u8> {
     let mut headers = [0_u8; 128];

@@ -12,7 +12,7 @@ pub struct Transport {
     pub password: Option<Password>,
     /// How far the peer may be.
     pub ttl: Ttl,
-    /// The link of a link-local address.
+    /// The link of a link-local address; of a peer without address, the link that it is the router of.
     pub interface: Option<String>,
     /// Whether BFD watches the peer, once a session was established.
     pub bfd: Option<BfdSettings>,

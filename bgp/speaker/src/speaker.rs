@@ -138,6 +138,16 @@ pub enum Action {
         peer: PeerName,
         /// What.
         error: String,
+        /// The UPDATE, without its header.
+        octets: Vec<u8>,
+    },
+    /// A message of a peer ended a session, or a connection that was to become one (for the log; why is told with the
+    /// state).
+    BadMessage {
+        /// Who.
+        peer: PeerName,
+        /// The message, without its header; of what has none that can be read, what came.
+        octets: Vec<u8>,
     },
     /// A connection from an address that no peer has was closed (for the log).
     Stranger {

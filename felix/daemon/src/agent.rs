@@ -105,7 +105,12 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
     }
     let known = Known::from_snapshot(&state, revision);
     let repaired = repairs(&inputs, &metrics);
-    let (host, _) = Host::start(links, known.blocks(), metrics.routes.clone(), repaired)?;
+    let (host, _) = Host::start(
+        links,
+        (known.blocks(), known.aggregates()),
+        metrics.routes.clone(),
+        repaired,
+    )?;
     if let Some(network) = &state.network {
         host.order(Order::Node(network.addresses.clone()));
     }

@@ -316,7 +316,8 @@ impl Core {
     fn blocks_changed(&mut self) {
         self.pods
             .set_blocks(&self.state.usable_blocks(), &self.state.subnets());
-        self.host.order(Order::Blocks(self.state.blocks()));
+        let (blocks, aggregates) = (self.state.blocks(), self.state.aggregates());
+        self.host.order(Order::Blocks(blocks, aggregates));
         let addresses = self
             .state
             .network

@@ -49,8 +49,8 @@ pub(crate) enum Order {
     Note(String, String),
     /// Forget a pod's link: it will be deleted.
     Detach(String, mpsc::Sender<()>),
-    /// The node's own blocks.
-    Blocks(BTreeSet<IpNet>),
+    /// The node's own blocks, and aggregates that it announces.
+    Blocks(BTreeSet<IpNet>, BTreeSet<IpNet>),
     /// The node's own addresses: pods get the MTU of the link that has the first.
     Node(Vec<IpAddr>),
     /// BGP's routes changed.
@@ -85,10 +85,11 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts the thread. `links` are those of before a restart, `blocks` as far as known; `repaired` hears of repairs.
+    /// Starts the thread. `links` are those of before a restart, blocks and aggregates are `own` as far as known;
+    /// `repaired` hears of repairs.
     pub(crate) fn start(
         links: Vec<PodLink>,
-        blocks: BTreeSet<IpNet>,
+        own: (BTreeSet<IpNet>, BTreeSet<IpNet>),
         routes: prometheus_client::metrics::gauge::Gauge,
         repaired: impl Fn(Repair) + Send + 'static,
     ) -> anyhow::Result<(Self, std::thread::JoinHandle<()>)> {
@@ -112,7 +113,7 @@ impl Host {
             gauge: routes,
             repaired: Box::new(repaired),
         };
-        owner.begin(links, blocks)?;
+        owner.begin(links, own)?;
         let thread = std::thread::Builder::new()
             .name("host".to_owned())
             .spawn(move || owner.run(mail, monitor))?;
@@ -159,8 +160,12 @@ struct Owner {
 
 impl Owner {
     /// Takes over what is there.
-    fn begin(&mut self, links: Vec<PodLink>, blocks: BTreeSet<IpNet>) -> anyhow::Result<()> {
-        self.table.set_blocks(blocks);
+    fn begin(
+        &mut self,
+        links: Vec<PodLink>,
+        (blocks, aggregates): (BTreeSet<IpNet>, BTreeSet<IpNet>),
+    ) -> anyhow::Result<()> {
+        self.table.set_own(blocks, aggregates);
         for link in links {
             let mut batch = Batch::new();
             prepare(&mut batch, &link);
@@ -242,8 +247,8 @@ impl Owner {
                     tracing::warn!(%error, "a link has no note of its attachment");
                 }
             }
-            Order::Blocks(blocks) => {
-                let prefixes = self.table.set_blocks(blocks);
+            Order::Blocks(blocks, aggregates) => {
+                let prefixes = self.table.set_own(blocks, aggregates);
                 self.apply(&prefixes);
             }
             Order::Node(addresses) => {

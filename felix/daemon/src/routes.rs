@@ -21,6 +21,8 @@ pub(crate) struct Table {
     pods: BTreeMap<IpNet, (String, u32)>,
     /// Own blocks: what no pod has is nobody's.
     blocks: BTreeSet<IpNet>,
+    /// Announced aggregates of these: what nobody has told of is nobody's.
+    aggregates: BTreeSet<IpNet>,
     /// From BGP.
     learned: BTreeMap<IpNet, Learned>,
     /// In the kernel since before our start, from BGP most probably: kept until BGP has told everything.
@@ -32,7 +34,7 @@ pub(crate) struct Table {
 /// A route that a peer told of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Learned {
-    next_hops: BTreeSet<IpAddr>,
+    next_hops: BTreeSet<NextHop>,
     peer: Option<PeerName>,
 }
 
@@ -70,10 +72,16 @@ impl Table {
         prefixes
     }
 
-    /// The node's blocks; the prefixes that this concerns.
-    pub(crate) fn set_blocks(&mut self, blocks: BTreeSet<IpNet>) -> BTreeSet<IpNet> {
-        let concerned = self.blocks.symmetric_difference(&blocks).copied().collect();
-        self.blocks = blocks;
+    /// The node's blocks and aggregates; the prefixes that this concerns.
+    pub(crate) fn set_own(
+        &mut self,
+        blocks: BTreeSet<IpNet>,
+        aggregates: BTreeSet<IpNet>,
+    ) -> BTreeSet<IpNet> {
+        let of_blocks = self.blocks.symmetric_difference(&blocks);
+        let of_aggregates = self.aggregates.symmetric_difference(&aggregates);
+        let concerned = of_blocks.chain(of_aggregates).copied().collect();
+        (self.blocks, self.aggregates) = (blocks, aggregates);
         concerned
     }
 
@@ -83,6 +91,7 @@ impl Table {
         for RouteChange {
             prefix,
             next_hops,
+            links,
             peer,
         } in changes
         {
@@ -91,6 +100,11 @@ impl Table {
                 self.learned.remove(&prefix);
             } else {
                 self.inherited.remove(&prefix);
+                let next_hops = next_hops.into_iter().map(|via| NextHop {
+                    link: links.get(&via).copied(),
+                    ..NextHop::via(via)
+                });
+                let next_hops = next_hops.collect();
                 self.learned.insert(prefix, Learned { next_hops, peer });
             }
         }
@@ -177,6 +191,7 @@ impl Table {
         self.pods
             .keys()
             .chain(&self.blocks)
+            .chain(&self.aggregates)
             .chain(self.learned.keys())
             .chain(kernel)
             .copied()
@@ -187,6 +202,7 @@ impl Table {
     pub(crate) fn concerns(&self, prefix: &IpNet) -> bool {
         self.pods.contains_key(prefix)
             || self.blocks.contains(prefix)
+            || self.aggregates.contains(prefix)
             || self.learned.contains_key(prefix)
     }
 
@@ -195,22 +211,15 @@ impl Table {
         self.kernel.len()
     }
 
-    /// The route that we want to a destination: a pod's link before an own block before what BGP tells.
+    /// The route that we want to a destination: a pod's link before what is our own before what BGP tells.
     fn wanted(&self, prefix: IpNet) -> Option<Route> {
         let kind = if let Some((_, index)) = self.pods.get(&prefix) {
             RouteKind::Unicast([NextHop::on(*index)].into())
-        } else if self.blocks.contains(&prefix) {
+        } else if self.blocks.contains(&prefix) || self.aggregates.contains(&prefix) {
             RouteKind::Blackhole
         } else {
             let learned = self.learned.get(&prefix)?;
-            RouteKind::Unicast(
-                learned
-                    .next_hops
-                    .iter()
-                    .copied()
-                    .map(NextHop::via)
-                    .collect(),
-            )
+            RouteKind::Unicast(learned.next_hops.clone())
         };
         Some(Route {
             prefix,
@@ -229,9 +238,12 @@ impl Table {
                     (BTreeSet::new(), format!("pod {link}"))
                 } else if self.blocks.contains(&prefix) {
                     (BTreeSet::new(), "block".to_owned())
+                } else if self.aggregates.contains(&prefix) {
+                    (BTreeSet::new(), "aggregate".to_owned())
                 } else if let Some(learned) = self.learned.get(&prefix) {
                     let peer = learned.peer.as_ref().map_or("", PeerName::as_str);
-                    (learned.next_hops.clone(), format!("bgp {peer}"))
+                    let hops = learned.next_hops.iter().filter_map(|hop| hop.via);
+                    (hops.collect(), format!("bgp {peer}"))
                 } else if self.inherited.contains(&prefix) {
                     let route = self.kernel.get(&(prefix, Some(METRIC)))?;
                     (hops(&route.kind), "kept over the restart".to_owned())

@@ -33,13 +33,15 @@ pub struct Attachment {
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// Masquerading: from `sources` to anywhere but `pools`.
+/// What becomes of packets beyond policy: masquerading from `sources` to anywhere but `pools`, and `services`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nat {
     /// Pools with `natOutgoing`.
     pub sources: BTreeSet<IpNet>,
     /// All pools.
     pub pools: BTreeSet<IpNet>,
+    /// Announced ranges of Services: whatever still has such a destination when it is forwarded is of no Service.
+    pub services: BTreeSet<IpNet>,
 }
 
 /// Tiers that a rule list may have: the kernel allows 15 chains below a base chain, and the longest ways

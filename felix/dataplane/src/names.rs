@@ -13,6 +13,8 @@ pub const FORWARD: &str = "forward";
 pub const INPUT: &str = "input";
 /// Masquerades; exists only while some pool asks for it.
 pub const POSTROUTING: &str = "postrouting";
+/// Drops what no Service took; exists only while ranges of Services are announced.
+pub const UNUSED: &str = "unused";
 /// For packets of connections that conntrack knows: who need not be judged again.
 pub const KNOWN: &str = "known";
 /// Judges a connection's client: drops, or returns.
@@ -63,6 +65,11 @@ pub fn nat_source(family: Family) -> &'static str {
 /// All pools: never masqueraded on the way there.
 pub fn nat_pools(family: Family) -> &'static str {
     pick(family, "nat_pools4", "nat_pools6")
+}
+
+/// Announced ranges of Services.
+pub fn service_ranges(family: Family) -> &'static str {
+    pick(family, "service_ranges4", "service_ranges6")
 }
 
 /// The class chain of one tier of a rule list.

@@ -222,7 +222,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => vec(policy_change(), 1..5).prop_map(Step::Policy),
         3 => (pod(), attachment).prop_map(|(pod, attachment)| Step::Attach(pod, attachment)),
         1 => pod().prop_map(Step::Detach),
-        1 => (nets(), nets()).prop_map(|(sources, pools)| Step::Nat(Nat { sources, pools })),
+        1 => (nets(), nets(), nets()).prop_map(|(sources, pools, services)| Step::Nat(Nat { sources, pools, services })),
     ]
 }
 

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop,
-    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType,
+    RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
@@ -167,9 +167,12 @@ fn message(route: &Route) -> RouteMessage {
         RouteKind::Unicast(hops) => {
             message.header.kind = RouteType::Unicast;
             match hops.first() {
-                Some(hop) if hops.len() == 1 => single(&mut message, hop),
+                Some(hop) if hops.len() == 1 => single(&mut message, hop, route.prefix),
                 _ => {
-                    let hops = hops.iter().map(one_of_several).collect();
+                    let hops = hops
+                        .iter()
+                        .map(|hop| one_of_several(hop, route.prefix))
+                        .collect();
                     message.attributes.push(RouteAttribute::MultiPath(hops));
                 }
             }
@@ -178,7 +181,7 @@ fn message(route: &Route) -> RouteMessage {
     message
 }
 
-fn single(message: &mut RouteMessage, hop: &NextHop) {
+fn single(message: &mut RouteMessage, hop: &NextHop, prefix: IpNet) {
     if hop.via.is_none() {
         message.header.scope = RouteScope::Link;
     }
@@ -189,18 +192,39 @@ fn single(message: &mut RouteMessage, hop: &NextHop) {
         message.attributes.push(RouteAttribute::Oif(link));
     }
     if let Some(via) = hop.via {
-        message.attributes.push(RouteAttribute::Gateway(via.into()));
+        message.attributes.push(gateway(via, prefix));
     }
 }
 
-fn one_of_several(hop: &NextHop) -> RouteNextHop {
+/// A gateway of the other family (RFC 8950) is another attribute.
+fn gateway(via: IpAddr, prefix: IpNet) -> RouteAttribute {
+    match (via, prefix) {
+        (IpAddr::V4(_), IpNet::V4(_)) | (IpAddr::V6(_), IpNet::V6(_)) => {
+            RouteAttribute::Gateway(via.into())
+        }
+        (IpAddr::V6(via), IpNet::V4(_)) => RouteAttribute::Via(RouteVia::Inet6(via)),
+        (IpAddr::V4(via), IpNet::V6(_)) => RouteAttribute::Via(RouteVia::Inet(via)),
+    }
+}
+
+/// The address of a gateway, if that is what an attribute has.
+fn of_gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(address) => plain(address),
+        RouteAttribute::Via(RouteVia::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Via(RouteVia::Inet6(address)) => Some((*address).into()),
+        _ => None,
+    }
+}
+
+fn one_of_several(hop: &NextHop, prefix: IpNet) -> RouteNextHop {
     let mut entry = RouteNextHop::default();
     if hop.onlink {
         entry.flags = RouteNextHopFlags::Onlink;
     }
     entry.interface_index = hop.link.unwrap_or(0);
     if let Some(via) = hop.via {
-        entry.attributes.push(RouteAttribute::Gateway(via.into()));
+        entry.attributes.push(gateway(via, prefix));
     }
     entry
 }
@@ -222,16 +246,12 @@ fn read(message: &RouteMessage) -> Option<Route> {
             RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Priority(number) => metric = Some(*number),
             RouteAttribute::Oif(link) => single.link = Some(*link),
-            RouteAttribute::Gateway(address) => single.via = Some(plain(address)?),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => {
+                single.via = Some(of_gateway(attribute)?);
+            }
             RouteAttribute::MultiPath(entries) => {
                 for entry in entries {
-                    let via = entry
-                        .attributes
-                        .iter()
-                        .find_map(|attribute| match attribute {
-                            RouteAttribute::Gateway(address) => plain(address),
-                            _ => None,
-                        });
+                    let via = entry.attributes.iter().find_map(of_gateway);
                     hops.insert(NextHop {
                         via,
                         link: Some(entry.interface_index),

@@ -51,7 +51,7 @@ pub(super) struct PeerTable {
     password_file: Option<Spanned<PathBuf>>,
     multihop: Option<HopsField>,
     ttl_security: Option<Spanned<HopsField>>,
-    interface: Option<String>,
+    pub(super) interface: Option<String>,
     bfd: Option<BfdTable>,
 }
 

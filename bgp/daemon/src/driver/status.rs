@@ -41,7 +41,10 @@ impl Driver {
         if peer.state == State::Established {
             return;
         }
-        if let Some((trouble, _)) = self.troubles.get(name) {
+        if let Some(unknown) = self.unnumbered.unknown(&self.settings.borrow(), name) {
+            peer.reason = unknown.to_string();
+            unknown.hint().clone_into(&mut peer.hint);
+        } else if let Some((trouble, _)) = self.troubles.get(name) {
             peer.reason = trouble.to_string();
             trouble.hint().clone_into(&mut peer.hint);
         } else if self.current.transport(peer.address).password.is_some()
@@ -73,6 +76,12 @@ impl Driver {
 
     /// Makes the status current, if it is not.
     pub(super) fn publish(&mut self) {
+        // Whoever sees the status may count on having the routes: on End-of-RIB the owner sweeps what nobody told again.
+        if !self.changes.is_empty()
+            && let Ok(place) = self.routes.try_reserve()
+        {
+            place.send(std::mem::take(&mut self.changes).into_values().collect());
+        }
         let mut peers = self.speaker.status();
         for (name, peer) in &mut peers {
             self.explain(name, peer);

@@ -66,6 +66,14 @@ pub(crate) const ALL: &[(&str, Test)] = &[
         a_session_between_link_local_addresses,
     ),
     (
+        "an unnumbered session with bird",
+        an_unnumbered_session_with_bird,
+    ),
+    (
+        "an unnumbered session with frr",
+        an_unnumbered_session_with_frr,
+    ),
+    (
         "a route is used while there is a way to its next hop",
         a_route_is_used_while_there_is_a_way_to_its_next_hop,
     ),
@@ -353,6 +361,58 @@ fn a_session_between_link_local_addresses(world: &mut World) {
     world.until_path("margay.sock", "2001:db8:beef::/48", "a path", |paths| {
         paths[0]["selected"] == true
     });
+}
+
+/// The peer is whoever is the router on our link; next hops of both families are link-local (RFC 8950).
+const UNNUMBERED: &str = r#"
+asn = 64512
+router-id = "192.0.2.1"
+announce = ["10.0.0.0/26", "fd00::/122"]
+[peers.router]
+interface = "eth0"
+asn = 65000
+hold-time = 9
+"#;
+
+fn an_unnumbered_session_with_bird(world: &mut World) {
+    world.unnumber();
+    world.start_margay(UNNUMBERED);
+    world.until_peer("router", "nobody there yet", |peer| {
+        peer["reason"] == "no router has been seen on eth0 yet"
+    });
+    world.start_bird(
+        "bird",
+        &format!(
+            "{START}
+             protocol radv {{ interface \"eth0\" {{ min ra interval 3; max ra interval 4; default lifetime 0; }}; }}
+             protocol bgp margay from timers {{
+               local as 65000; neighbor range fe80::/10 as 64512; interface \"eth0\"; direct;
+               ipv4 {{ import all; export where source = RTS_STATIC; extended next hop on; }};
+               ipv6 {{ import all; export where source = RTS_STATIC; }}; }}\n"
+        ),
+    );
+    unnumbered_routes(world, Peer::Bird);
+}
+
+fn an_unnumbered_session_with_frr(world: &mut World) {
+    if Peer::Frr.missing().is_some() {
+        return;
+    }
+    world.unnumber();
+    crate::frr::start_unnumbered(world);
+    world.start_margay(UNNUMBERED);
+    unnumbered_routes(world, Peer::Frr);
+}
+
+fn unnumbered_routes(world: &World, peer: Peer) {
+    world.until_established("router");
+    let address = world.peer("router").unwrap()["address"].clone();
+    let router = address.as_str().unwrap();
+    assert!(router.starts_with("fe80::"), "{router}");
+    world.margay_learns("198.51.100.0/24", &[router]);
+    world.margay_learns("2001:db8:beef::/48", &[router]);
+    peer.learns(world, "10.0.0.0/26", &["fe80::", "eth0"]);
+    peer.learns(world, "fd00::/122", &["fe80::", "eth0"]);
 }
 
 fn a_route_is_used_while_there_is_a_way_to_its_next_hop(world: &mut World) {

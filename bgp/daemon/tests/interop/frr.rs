@@ -17,15 +17,10 @@ pub(crate) fn start(world: &mut World, session: &Session) {
     let config = world.write("bgpd.conf", &config(session));
     if session.bfd {
         for name in ["zebra", "bfdd"] {
-            let program = format!("{FOLDER}/{name}");
             let socket = folder.join("bfdd.sock");
             let control = ["--bfdctl", socket.to_str().unwrap()];
             let more = if name == "bfdd" { &control[..] } else { &[] };
-            run(world, name, &program, "/dev/null", more);
-            let vty = folder.join(format!("{name}.vty"));
-            wait_for(name, || {
-                std::os::unix::net::UnixStream::connect(&vty).is_ok()
-            });
+            start_beside(world, name, more);
         }
     }
     let more = if session.bfd {
@@ -36,6 +31,33 @@ pub(crate) fn start(world: &mut World, session: &Session) {
     run(world, "bgpd", BGPD, &config, more);
     let asn = session.our_asn.to_string();
     wait_for("bgpd", || ask(world, "show bgp summary").contains(&asn));
+}
+
+/// Starts one that knows its peer by the link alone: zebra sends router advertisements there and takes ours.
+pub(crate) fn start_unnumbered(world: &mut World) {
+    let folder = world.path("frr");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let config = world.write(
+        "bgpd.conf",
+        "router bgp 65000\n bgp router-id 192.0.2.2\n no bgp ebgp-requires-policy\n \
+         no bgp network import-check\n timers bgp 3 9\n neighbor eth0 interface remote-as external\n \
+         neighbor eth0 timers connect 1\n \
+         address-family ipv4 unicast\n  network 198.51.100.0/24\n exit-address-family\n \
+         address-family ipv6 unicast\n  network 2001:db8:beef::/48\n  neighbor eth0 activate\n exit-address-family\n",
+    );
+    start_beside(world, "zebra", &[]);
+    run(world, "bgpd", BGPD, &config, &["-S"]);
+    wait_for("bgpd", || ask(world, "show bgp summary").contains("65000"));
+}
+
+/// Starts a daemon that bgpd talks to.
+fn start_beside(world: &mut World, name: &str, more: &[&str]) {
+    run(world, name, &format!("{FOLDER}/{name}"), "/dev/null", more);
+    let vty = world.path("frr").join(format!("{name}.vty"));
+    wait_for(name, || {
+        std::os::unix::net::UnixStream::connect(&vty).is_ok()
+    });
 }
 
 fn run(world: &mut World, name: &str, program: &str, config: &str, more: &[&str]) {

@@ -305,6 +305,18 @@ impl World {
         ip(&[&["-n", &self.node, "route"], words].concat());
     }
 
+    /// Leaves the cable no addresses but link-local ones.
+    pub(crate) fn unnumber(&self) {
+        for name in [&self.node, &self.router] {
+            ip(&[
+                "-n", name, "addr", "flush", "dev", "eth0", "scope", "global",
+            ]);
+            // A router says that it is one.
+            let forward = "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
+            run(Command::new("ip").args(["netns", "exec", name, "sh", "-c", forward]));
+        }
+    }
+
     /// Pulls the cable, or puts it back.
     pub(crate) fn link(&self, state: &str) {
         ip(&["-n", &self.router, "link", "set", "eth0", state]);

@@ -29,7 +29,7 @@ pub struct Details {
 /// A prefix that is announced as long as there is a route inside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Aggregate {
-    /// Whether the routes inside it are no longer announced themselves.
+    /// Whether peers of other ASes are no longer told of the routes inside it.
     pub suppress: super::Switch,
     /// What it is announced with.
     pub details: Details,

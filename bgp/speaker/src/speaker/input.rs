@@ -106,6 +106,7 @@ impl Speaker {
         now: Instant,
     ) -> &'a [u8] {
         while self.streams.contains_key(&connection) {
+            let left = octets;
             let Some(peer) = self.peers.get(name) else {
                 break;
             };
@@ -122,12 +123,22 @@ impl Speaker {
                     self.message(connection, name, frame, established, now);
                 }
                 Err(error) => {
+                    self.bad_message(name, left);
                     let event = session::Event::BgpHeaderErr(connection, error);
                     self.tell(connection, event, now);
                 }
             }
         }
         &[]
+    }
+
+    /// Has the octets shown that end a connection: as many as the longest usual message has.
+    pub(super) fn bad_message(&mut self, name: &PeerName, octets: &[u8]) {
+        const SHOWN: usize = 4096;
+        self.actions.push_back(Action::BadMessage {
+            peer: name.clone(),
+            octets: octets[..octets.len().min(SHOWN)].to_vec(),
+        });
     }
 
     fn message(
@@ -142,7 +153,10 @@ impl Speaker {
         let event = match kind {
             MessageType::Open => match Open::decode(body) {
                 Ok(open) => session::Event::BgpOpen(connection, open),
-                Err(error) => session::Event::BgpOpenMsgErr(connection, error),
+                Err(error) => {
+                    self.bad_message(name, body);
+                    session::Event::BgpOpenMsgErr(connection, error)
+                }
             },
             MessageType::Notification => {
                 session::Event::NotifMsg(connection, Notification::decode(body))

@@ -9,7 +9,7 @@ use super::Speaker;
 use crate::export::AGGREGATE;
 use crate::rib::SourceId;
 use crate::settings::{Announcement, Details};
-use crate::wire::community::NO_ADVERTISE;
+use crate::wire::community::NO_EXPORT;
 use crate::wire::{Aggregator, NextHop, PathAttrs};
 
 /// An own path: its attributes, and its identifier in the table.
@@ -55,8 +55,9 @@ impl Speaker {
                 .iter()
                 .any(|(aggregate, how)| how.suppress.is_on() && inside(&aggregate.trunc(), prefix));
             if suppressed {
-                // It stays in the table, where it keeps others' routes to it out, and is told to nobody.
-                attrs.communities.push(NO_ADVERTISE);
+                // Who has the aggregate alone needs it no more. Peers of our AS do: each of them may have the same
+                // aggregate, and must know where what is inside really is.
+                attrs.communities.push(NO_EXPORT);
             }
             wanted.insert(*prefix, Origination { attrs, id: 0 });
         }

@@ -217,11 +217,12 @@ impl Peer {
         let choose = |family: Family| {
             let fits =
                 |address: &&IpAddr| Family::of_address(**address) == family && reachable(address);
-            // Over a link without other addresses the link-local one is all there is; and an IPv4 route may have
-            // an IPv6 next hop where that was agreed on (RFC 8950).
+            // Over a link-local session the link-local address is the one that both ends surely have in common; and an
+            // IPv4 route may have an IPv6 next hop where that was agreed on (RFC 8950).
             let six = family == Family::Ipv6 || agreed.extended_next_hop.is_on();
             let over_link = Some(own).filter(|own| own.is_ipv6() && six);
-            let address = Some(&own).filter(fits).copied();
+            let address = over_link.filter(|own| !reachable(own));
+            let address = address.or(Some(own).filter(|own| fits(&own)));
             let address = address.or_else(|| configured.of(family)).or(over_link);
             address.or_else(|| local.iter().find(fits).copied())
         };

@@ -50,7 +50,7 @@ impl Speaker {
         } else {
             match Update::decode(body, context) {
                 Ok(update) => {
-                    let known = self.take(name, source, update, &mut verdict);
+                    let known = self.take(name, source, update, body, &mut verdict);
                     let store = &mut self.rib.store;
                     match (known, skeleton) {
                         (Some(known), Some(_)) => {
@@ -62,6 +62,7 @@ impl Speaker {
                 }
                 Err(error) => {
                     self.key = key;
+                    self.bad_message(name, body);
                     return Some(Event::UpdateMsgErr(connection, error));
                 }
             }
@@ -90,6 +91,7 @@ impl Speaker {
         name: &PeerName,
         source: SourceId,
         update: Update<'_>,
+        body: &[u8],
         verdict: &mut Verdict,
     ) -> Option<Outcome> {
         let peer = self.peers.get_mut(name)?;
@@ -145,9 +147,11 @@ impl Speaker {
         if let Some(peer) = self.peers.get_mut(name)
             && let Some(error) = peer.complaint.take()
         {
-            let peer = name.clone();
-            self.actions
-                .push_back(super::Action::BadUpdate { peer, error });
+            self.actions.push_back(super::Action::BadUpdate {
+                peer: name.clone(),
+                error,
+                octets: body.to_vec(),
+            });
         }
         outcome.filter(|_| clean)
     }

@@ -562,12 +562,19 @@ fn an_update_that_cannot_be_used_withdraws_its_route_and_is_told_once() {
     assert_eq!(next_hops(&net, 0, "fd00:1::/122"), hops(&["2001:db8::2"]));
     assert_eq!(net.resets(0), 0);
     assert_eq!(net.complaints(0), ["ORIGIN has the undefined value 7"]);
+    assert_eq!(net.bad(0), [body], "shown once");
     let status = &net.status(0)["n1"];
     assert_eq!(
         status.notes,
         ["3 UPDATEs had errors, the last: ORIGIN has the undefined value 7"]
     );
     assert_eq!(status.received, 1);
+    // So long are the withdrawn routes not.
+    let end = [0xff, 0xff, 0, 0];
+    net.inject(1, MessageType::Update, &end);
+    net.run_for(seconds(1));
+    assert_eq!(net.resets(0), 1);
+    assert_eq!(net.bad(0), [&body[..], &end]);
 }
 
 #[test]

@@ -26,12 +26,12 @@ use super::schema;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
     {
-        "rule": "has(self.peerAddress) != has(self.peerSelector)",
-        "message": "say who the peer is, in one way: peerAddress (a router), or peerSelector (other nodes, by their labels)",
+        "rule": "has(self.peerAddress) ? !has(self.peerSelector) : has(self.peerSelector) || has(self.interface)",
+        "message": "say who the peer is, in one way: peerAddress (a router), peerSelector (other nodes, by their labels), or interface alone (the router on that link)",
     },
     {
-        "rule": "!has(self.peerAddress) || has(self.peerASN)",
-        "message": "peerASN is missing: write the AS number of the router at peerAddress",
+        "rule": "has(self.peerSelector) || has(self.peerASN)",
+        "message": "peerASN is missing: write the AS number of the router",
     },
     {
         "rule": "!has(self.multihop) || !has(self.ttlSecurity)",
@@ -67,7 +67,8 @@ pub struct BgpPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::port")]
     pub port: Option<u16>,
-    /// The nodes' link to a peer with a link-local address.
+    /// The nodes' link to a peer with a link-local address. Without `peerAddress`: whoever is the router on that link is the
+    /// peer (an unnumbered one), as its router advertisements say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::interface")]
     pub interface: Option<String>,
@@ -302,6 +303,8 @@ pub enum LimitAction {
     TearDown,
 }
 
+const WHO: &str = "spec: say who the peer is, in one way: peerAddress (a router), peerSelector (other nodes, by their labels), or interface alone (the router on that link)";
+
 fn most() -> u8 {
     75
 }
@@ -351,14 +354,13 @@ impl BgpPeerSpec {
     /// The field and what is wrong with it.
     pub(crate) fn check(&self) -> Result<(), String> {
         match (self.peer_address, &self.peer_selector, self.peer_asn) {
-            (Some(_), Some(_), _) | (None, None, _) => {
-                return Err("spec: say who the peer is, in one way: peerAddress (a router), or peerSelector (other nodes, by their labels)".to_owned());
-            }
-            (Some(_), None, None) => {
+            (Some(_), Some(_), _) => return Err(WHO.to_owned()),
+            (None, None, _) if self.interface.is_none() => return Err(WHO.to_owned()),
+            (_, None, None) => {
                 return Err("spec.peerASN: the AS number of the router is missing".to_owned());
             }
             (Some(address), None, Some(_)) => self.check_address(address)?,
-            (None, Some(_), _) => {}
+            (None, Some(_) | None, _) => {}
         }
         if self.peer_asn == Some(0) || self.local_as.is_some_and(|local| local.asn == 0) {
             return Err("spec: AS number 0 is reserved (RFC 7607)".to_owned());

@@ -105,7 +105,8 @@ pub struct Aggregate {
     /// It.
     #[schemars(schema_with = "schema::cidr")]
     pub cidr: IpNet,
-    /// Prefixes inside are no longer announced themselves. Only for a range that one node has alone.
+    /// Peers of other ASes are told no own prefix inside it any more. Nodes still tell each other, so that each passes
+    /// on what it has not itself.
     #[serde(default)]
     pub suppress: bool,
     /// Communities that it is announced with.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use k8s_openapi::api::core::v1::Secret;
 use margay_api::v1::bgp::PasswordSource;
@@ -184,7 +184,7 @@ fn peers(
     }
     for (object, address) in routers(inputs, plan, name, node, &mut |_, _| {}) {
         // It takes the place of a session between nodes.
-        peers.retain(|_, other| other.address != address);
+        peers.retain(|_, other| other.address != address || address.is_unspecified());
         peers.insert(object.name.to_owned(), described(inputs, object, address));
     }
     peers
@@ -200,13 +200,21 @@ fn routers<'p>(
 ) -> Vec<(&'p Object<'p>, IpAddr)> {
     let mut routers: Vec<(&Object<'_>, IpAddr)> = Vec::new();
     for object in &plan.objects {
-        let Some(address) = object.spec.peer_address else {
-            continue;
+        let address = match (object.spec.peer_address, &object.spec.interface) {
+            (Some(address), _) => address,
+            // Whoever is the router there.
+            (None, Some(_)) if object.peers.is_none() => Ipv6Addr::UNSPECIFIED.into(),
+            (None, _) => continue,
         };
         if node.addresses.contains(&address) || !object.selects(&node.labels) {
             continue;
         }
-        let mut older = routers.iter().filter(|(_, other)| *other == address);
+        let at_one_place = |other: &Object<'_>| {
+            !address.is_unspecified() || other.spec.interface == object.spec.interface
+        };
+        let mut older = routers
+            .iter()
+            .filter(|(older, other)| *other == address && at_one_place(older));
         if let Some((older, _)) = older.next() {
             problem(
                 object.name,

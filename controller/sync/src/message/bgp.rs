@@ -40,7 +40,7 @@ pub struct Bgp {
 /// One peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BgpPeer {
-    /// Its address.
+    /// Its address; `::` for whoever is the router on its `interface`.
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
@@ -81,7 +81,7 @@ pub struct Details {
     /// Which own address to dial from.
     #[serde(skip_serializing_if = "is_usual")]
     pub source: Source,
-    /// The link of a link-local address.
+    /// The link of a link-local address, or of a peer without address.
     #[serde(skip_serializing_if = "is_usual")]
     pub interface: Option<String>,
     /// Signs segments (RFC 2385).
@@ -321,7 +321,7 @@ pub struct Communities {
 /// A prefix that stands for those inside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aggregate {
-    /// Whether these are no longer announced themselves.
+    /// Whether peers of other ASes are no longer told of these.
     pub suppress: bool,
     /// Standard communities of the aggregate.
     pub standard: BTreeSet<u32>,

@@ -166,7 +166,8 @@ fn watched(
 /// The peer knows us by the address that is in our Node object, so dial from that. An address of a link is reached
 /// from the one that we have there.
 fn source_of(source: bgp::Source, peer: IpAddr, own: &[IpAddr]) -> Option<IpAddr> {
-    let link_local = matches!(peer, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let link_local =
+        matches!(peer, IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_unspecified());
     match source {
         bgp::Source::Node if !link_local => own
             .iter()

@@ -60,6 +60,21 @@ impl Known {
         known.chain(&self.claimed).copied().collect()
     }
 
+    /// Aggregates that we announce while we have a block inside. Who announces one discards what nobody has of it (RFC
+    /// 4632 §5.1): by a default route it would come back. Not where Services have addresses: the node's own processes
+    /// need a route to those.
+    pub(crate) fn aggregates(&self) -> BTreeSet<IpNet> {
+        let Some(bgp) = self.network.as_ref().map(|network| &network.bgp) else {
+            return BTreeSet::new();
+        };
+        let blocks = self.blocks();
+        let aggregates = bgp.aggregates.keys().filter(|aggregate| {
+            let inside = |prefix: &IpNet| aggregate.contains(prefix);
+            blocks.iter().any(inside) && !bgp.services.iter().any(inside)
+        });
+        aggregates.copied().collect()
+    }
+
     /// Blocks that new addresses come from: those of pools that the node may use.
     pub(super) fn usable_blocks(&self) -> BTreeSet<IpNet> {
         let pools: Vec<&IpNet> = self
@@ -84,7 +99,7 @@ impl Known {
     }
 }
 
-/// What to masquerade.
+/// What to masquerade, and which destinations are nobody's.
 pub(crate) fn nat(network: Option<&NodeNetwork>) -> Nat {
     let pools = network
         .map(|network| network.pools.as_slice())
@@ -96,5 +111,8 @@ pub(crate) fn nat(network: Option<&NodeNetwork>) -> Nat {
             .map(|pool| pool.cidr)
             .collect(),
         pools: pools.iter().map(|pool| pool.cidr).collect(),
+        services: network
+            .map(|network| network.bgp.services.clone())
+            .unwrap_or_default(),
     }
 }

@@ -230,6 +230,7 @@ fn beginning() -> Beginning {
         nat: Nat {
             sources: pool.clone(),
             pools: pool,
+            services: ["10.96.0.0/12".parse().unwrap()].into(),
         },
     }
 }

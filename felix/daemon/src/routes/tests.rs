@@ -4,7 +4,7 @@ use super::*;
 fn pods_blocks_and_bgp_make_routes_and_their_end_removes_them() {
     let mut table = Table::default();
     let mut concerned = table.add_pod("mgy1", 7, &[ip("10.1.0.3")].into());
-    concerned.extend(table.set_blocks([net("10.1.0.0/26")].into()));
+    concerned.extend(table.set_own([net("10.1.0.0/26")].into(), BTreeSet::new()));
     concerned.extend(table.learn(vec![change("10.2.0.0/26", &["192.0.2.2", "192.0.2.3"])]));
     let operations = run(&mut table, &concerned);
     let hops = [ip("192.0.2.2"), ip("192.0.2.3")].map(NextHop::via).into();
@@ -18,16 +18,38 @@ fn pods_blocks_and_bgp_make_routes_and_their_end_removes_them() {
     );
     assert_eq!(run(&mut table, &concerned), Operations::default());
     let mut concerned = table.remove_link("mgy1");
-    concerned.extend(table.set_blocks(BTreeSet::new()));
+    concerned.extend(table.set_own(BTreeSet::new(), BTreeSet::new()));
     concerned.extend(table.learn(vec![change("10.2.0.0/26", &[])]));
     assert_eq!(run(&mut table, &concerned).delete.len(), 3);
     assert_eq!(table.len(), 0);
 }
 
 #[test]
+fn what_nobody_has_of_an_announced_aggregate_ends_here() {
+    let mut table = Table::default();
+    let mut concerned = table.learn(vec![change("10.1.0.64/26", &["192.0.2.2"])]);
+    let blocks = BTreeSet::from([net("10.1.0.0/26")]);
+    concerned.extend(table.set_own(blocks.clone(), [net("10.1.0.0/16")].into()));
+    let hops = RouteKind::Unicast([NextHop::via(ip("192.0.2.2"))].into());
+    assert_eq!(
+        run(&mut table, &concerned).put,
+        [
+            route("10.1.0.0/16", RouteKind::Blackhole),
+            route("10.1.0.0/26", RouteKind::Blackhole),
+            route("10.1.0.64/26", hops),
+        ]
+    );
+    let concerned = table.set_own(blocks, BTreeSet::new());
+    assert_eq!(
+        run(&mut table, &concerned).delete,
+        [route("10.1.0.0/16", RouteKind::Blackhole)]
+    );
+}
+
+#[test]
 fn routes_of_before_a_restart_stay_until_bgp_has_told_everything() {
     let mut table = Table::default();
-    table.set_blocks([net("10.1.0.0/26")].into());
+    table.set_own([net("10.1.0.0/26")].into(), BTreeSet::new());
     let via = |hop: &str| {
         RouteKind::Unicast(
             [NextHop {
@@ -65,7 +87,10 @@ fn routes_of_before_a_restart_stay_until_bgp_has_told_everything() {
 #[test]
 fn what_others_changed_is_found_and_put_right() {
     let mut table = Table::default();
-    let mut concerned = table.set_blocks([net("10.1.0.0/26"), net("10.2.0.0/26")].into());
+    let mut concerned = table.set_own(
+        [net("10.1.0.0/26"), net("10.2.0.0/26")].into(),
+        BTreeSet::new(),
+    );
     concerned.extend(table.learn(vec![change("10.3.0.0/26", &["192.0.2.2"])]));
     run(&mut table, &concerned);
     let changed = RouteKind::Unicast([NextHop::via(ip("192.0.2.9"))].into());
@@ -102,6 +127,7 @@ fn change(prefix: &str, hops: &[&str]) -> RouteChange {
     RouteChange {
         prefix: net(prefix),
         next_hops: hops.iter().copied().map(ip).collect(),
+        links: BTreeMap::new(),
         peer: Some("p".into()),
     }
 }

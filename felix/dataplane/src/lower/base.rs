@@ -103,9 +103,10 @@ pub(crate) fn stamp(epochs: &Epochs) -> Rule {
     )
 }
 
-/// The sets and the chain of masquerading; empty if there is nothing to masquerade.
+/// The sets and chains of masquerading, and of announced ranges of Services; empty if there is neither.
 pub(crate) fn nat(nat: &Nat) -> Ruleset {
     let mut ruleset = Ruleset::default();
+    unused(&nat.services, &mut ruleset);
     let mut rules = Vec::new();
     for family in Family::BOTH {
         let sources = prefixes(nat.sources.iter().copied(), family);
@@ -146,6 +147,33 @@ pub(crate) fn nat(nat: &Nat) -> Ruleset {
         );
     }
     ruleset
+}
+
+/// Drops packets to addresses of announced ranges that no Service has: kube-proxy gives those of a Service another
+/// destination before. They would go back by the default route to whoever the range was announced to, and come again.
+fn unused(services: &BTreeSet<IpNet>, ruleset: &mut Ruleset) {
+    let mut rules = Vec::new();
+    for family in Family::BOTH {
+        let found = prefixes(services.iter().copied(), family);
+        if found.is_empty() {
+            continue;
+        }
+        let set = names::service_ranges(family);
+        ruleset.sets.insert(set.to_owned(), ranges(family, found));
+        let there = is_in(vec![Field::Destination(family)], set);
+        rules.push(rule(vec![there], DROP, "no Service has this address"));
+    }
+    if !rules.is_empty() {
+        let hook = Hook {
+            point: HookPoint::Forward,
+            priority: -1,
+            chain_type: ChainType::Filter,
+        };
+        let hook = Some(hook);
+        ruleset
+            .chains
+            .insert(names::UNUSED.to_owned(), Chain { hook, rules });
+    }
 }
 
 /// A set of ranges of one family.

@@ -102,6 +102,7 @@ fn isolated_pods_with_every_kind_of_rule() {
     local.nat = Nat {
         sources: ["10.244.0.0/16", "fd00:10:244::/56"].map(net).into(),
         pools: ["10.245.0.0/16"].map(net).into(),
+        services: ["10.96.0.0/12"].map(net).into(),
     };
     for address in ["10.244.1.9", "fd00:10:244::5"] {
         local.epochs.bump(&Touched::Addresses([ip(address)].into()));

@@ -40,7 +40,11 @@ struct Node {
     updates: usize,
     /// What was said of bad UPDATEs.
     complaints: Vec<String>,
+    /// The messages that this was about, and those that ended sessions.
+    bad: Vec<Vec<u8>>,
     changes: usize,
+    /// How often a route was taken away.
+    losses: usize,
     /// How next hops are reached, where that is asked for.
     ways: BTreeMap<IpAddr, Reach>,
     /// What is asked for.
@@ -156,7 +160,9 @@ impl Net {
             resets: 0,
             updates: 0,
             complaints: Vec::new(),
+            bad: Vec::new(),
             changes: 0,
+            losses: 0,
             ways: BTreeMap::new(),
             tracked: BTreeSet::new(),
             reasons: Vec::new(),
@@ -379,7 +385,12 @@ impl Net {
                 Action::Close { connection } => self.finish((node, connection), Failure::Closed),
                 Action::Route(change) => {
                     self.nodes[node].changes += 1;
-                    let Node { routes, best, .. } = &mut self.nodes[node];
+                    let Node {
+                        routes,
+                        best,
+                        losses,
+                        ..
+                    } = &mut self.nodes[node];
                     let before = best.insert(change.prefix, change.peer.clone());
                     assert_ne!(
                         (
@@ -391,6 +402,7 @@ impl Net {
                     );
                     if change.next_hops.is_empty() {
                         routes.remove(&change.prefix);
+                        *losses += 1;
                     } else {
                         routes.insert(change.prefix, change.next_hops);
                     }
@@ -414,7 +426,11 @@ impl Net {
                 Action::ForgetNextHop(address) => {
                     assert!(self.nodes[node].tracked.remove(&address), "not tracked");
                 }
-                Action::BadUpdate { error, .. } => self.nodes[node].complaints.push(error),
+                Action::BadUpdate { error, octets, .. } => {
+                    self.nodes[node].complaints.push(error);
+                    self.nodes[node].bad.push(octets);
+                }
+                Action::BadMessage { octets, .. } => self.nodes[node].bad.push(octets),
                 Action::Stranger { .. } => {}
             }
         }
@@ -531,6 +547,11 @@ impl Net {
     }
 
     /// What a node's log has of bad UPDATEs.
+    /// Messages of others that a node had something to say of.
+    pub(super) fn bad(&self, node: usize) -> &[Vec<u8>] {
+        &self.nodes[node].bad
+    }
+
     pub(super) fn complaints(&self, node: usize) -> &[String] {
         &self.nodes[node].complaints
     }
@@ -565,6 +586,11 @@ impl Net {
     /// How often an established session of the node ended.
     pub(super) fn resets(&self, node: usize) -> usize {
         self.nodes[node].resets
+    }
+
+    /// How often a node's owner was told that a route is gone.
+    pub(super) fn losses(&self, node: usize) -> usize {
+        self.nodes[node].losses
     }
 
     /// How often the node's routes changed.

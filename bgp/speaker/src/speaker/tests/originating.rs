@@ -41,6 +41,9 @@ fn own_prefixes_are_announced_with_their_communities_and_changes_are_told() {
 #[test]
 fn an_aggregate_is_there_as_long_as_something_is_inside_and_may_stand_for_it() {
     let mut net = Net::mesh(2, 3);
+    let router = net.add_router(65001);
+    net.peer(1, router);
+    net.announce(router, &[]);
     net.change(1, |settings| {
         settings.announce = prefixes(&["10.1.0.0/26", "10.1.0.64/26", "fd00:1::/122"]);
         let how = Aggregate::default();
@@ -52,14 +55,17 @@ fn an_aggregate_is_there_as_long_as_something_is_inside_and_may_stand_for_it() {
             .insert("10.2.0.0/16".parse().unwrap(), how);
     });
     net.run_for(seconds(1));
-    let known = |net: &Net| {
-        net.routes(0)
+    let known = |net: &Net, node: usize| {
+        net.routes(node)
             .keys()
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
     let all = ["10.1.0.0/16", "10.1.0.0/26", "10.1.0.64/26", "fd00:1::/122"];
-    assert_eq!(known(&net), all);
+    assert_eq!(
+        (known(&net, 0), known(&net, router)),
+        (all.map(str::to_owned).into(), all.map(str::to_owned).into())
+    );
     let aggregate = net.best(0, "10.1.0.0/16").unwrap().attrs;
     assert_eq!(aggregate.aggregator.unwrap().asn, Asn(64512));
     net.change(1, |settings| {
@@ -68,8 +74,11 @@ fn an_aggregate_is_there_as_long_as_something_is_inside_and_may_stand_for_it() {
         }
     });
     net.run_for(seconds(1));
-    assert_eq!(known(&net), ["10.1.0.0/16", "fd00:1::/122"]);
+    assert_eq!(known(&net, router), ["10.1.0.0/16", "fd00:1::/122"]);
+    // A node of the same AS may have the same aggregate: it must know who has what is inside.
+    assert_eq!(known(&net, 0), all);
     net.announce(1, &["fd00:1::/122"]);
     net.run_for(seconds(1));
-    assert_eq!(known(&net), ["fd00:1::/122"]);
+    assert_eq!(known(&net, router), ["fd00:1::/122"]);
+    assert_eq!(known(&net, 0), ["fd00:1::/122"]);
 }

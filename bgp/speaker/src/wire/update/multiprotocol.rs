@@ -46,14 +46,15 @@ pub(super) fn decode_mp_reach(
     }))
 }
 
-/// Of two addresses the second counts only if it is link-local; some speakers repeat it or send zeros.
+/// Of two addresses the second counts only if it is link-local; some speakers repeat it or send zeros, and a BIRD without a
+/// global address sends zeros as the first.
 fn pair(address: Ipv6Addr, link_local: Ipv6Addr) -> NextHop {
-    if link_local.is_unicast_link_local() && !address.is_unicast_link_local() {
-        NextHop::V6Pair(address, link_local)
-    } else if address.is_unspecified() && link_local.is_unicast_link_local() {
+    if !link_local.is_unicast_link_local() || address.is_unicast_link_local() {
+        NextHop::V6(address)
+    } else if address.is_unspecified() {
         NextHop::V6(link_local)
     } else {
-        NextHop::V6(address)
+        NextHop::V6Pair(address, link_local)
     }
 }
 

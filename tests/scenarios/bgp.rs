@@ -14,15 +14,17 @@ use margay_sync::status::{NodeStatus, ObjectsPage, PeerStatus};
 use margay_tests::lab::bird::Dialling;
 use margay_tests::lab::clock::{Deadline, wait};
 use margay_tests::lab::cluster::Lab;
+use margay_tests::lab::ip;
 use margay_tests::lab::prober::{Protocol, Shot};
-use margay_tests::lab::process::program;
+use margay_tests::lab::process::{program, signal};
 use margay_tests::lab::settle::PATIENCE;
 use margay_tests::lab::topology::ROUTER_ASN;
 use margay_tests::lab::traffic::{Kind, Traffic};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::bird::{routes, with_bird};
-use crate::support::{alone, id, pod, raise, shot, together};
+use crate::support::{alone, gets_through, id, pod, raise, shot, together};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const EXTERNAL: &str = "203.0.113.9";
@@ -158,6 +160,7 @@ fn filters_and_communities_change_no_session() {
         }
     })
     .unwrap();
+    nothing_comes_back(&mut lab);
     // A name that no filter has: nothing passes, and the object says why.
     lab.apply(router(&lab, json!({"filters": ["nobody"]})))
         .unwrap();
@@ -263,6 +266,27 @@ fn a_switch_to_reflectors_and_back_loses_no_packet() {
 
 #[test]
 fn with_bird_as_its_helper_felix_is_killed_and_no_packet_is_lost() {
+    with_bird_as_its_helper_felix_comes_back(Lab::kill_felix);
+}
+
+/// As an upgrade of the `DaemonSet` does it: the old process is asked to end, and another begins with its state.
+#[test]
+fn with_bird_as_its_helper_felix_is_upgraded_and_no_packet_is_lost() {
+    with_bird_as_its_helper_felix_comes_back(|lab, node| {
+        let pid = lab.felix_pid(node)?;
+        signal(pid, Signal::SIGTERM);
+        wait("felix ends when it is asked to", PATIENCE, || {
+            // What has ended and was not waited for has no command line any more.
+            match fs::read(format!("/proc/{pid}/cmdline")) {
+                Ok(line) if !line.is_empty() => Err("it runs".to_owned()),
+                Ok(_) | Err(_) => Ok(()),
+            }
+        })?;
+        lab.kill_felix(node)
+    });
+}
+
+fn with_bird_as_its_helper_felix_comes_back(end: impl Fn(&mut Lab, &str) -> anyhow::Result<()>) {
     let _machine = alone();
     let mut lab = with_bird(Dialling::Both);
     let flows: Vec<Shot> = lab
@@ -283,7 +307,7 @@ fn with_bird_as_its_helper_felix_is_killed_and_no_packet_is_lost() {
         .collect();
     let traffic = Traffic::start(Kind::Datagrams, &flows, MILLISECOND).unwrap();
     for round in 0..6_u64 {
-        lab.kill_felix("n1").unwrap();
+        end(&mut lab, "n1").unwrap();
         // Away for a moment, or so long that BIRD tries to dial.
         let away = Deadline::after(MILLISECOND * u32::try_from(round * 300).unwrap());
         while !away.is_over() {
@@ -302,7 +326,7 @@ fn with_bird_as_its_helper_felix_is_killed_and_no_packet_is_lost() {
     }
 }
 
-fn topology(topology: &str) -> Value {
+pub(crate) fn topology(topology: &str) -> Value {
     json!({
         "apiVersion": "margay.io/v1alpha1", "kind": "NetworkConfig", "metadata": {"name": "default"},
         "spec": {"bgp": {"topology": topology}},
@@ -315,6 +339,50 @@ fn secret(password: &str) -> Value {
         "metadata": {"name": "tor", "namespace": "margay-system"},
         "stringData": {"password": password},
     })
+}
+
+/// Nobody has these addresses of announced ranges. What is sent there ends at the node, though it has a default route back
+/// to where that came from.
+fn nothing_comes_back(lab: &mut Lab) {
+    for node in lab.node_names() {
+        let command = "route add default via 192.168.0.254".to_owned();
+        ip::batch(lab.node(&node).unwrap().name(), &[command]).unwrap();
+    }
+    let router = lab.router();
+    let nft = |words: String| {
+        let ask = || Ok(Command::new("nft").arg(&words).output()?);
+        let output = router.run(ask).unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{complaint}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let nobody = ["10.96.7.7", "10.244.200.1"];
+    nft(format!(
+        "add table inet seen; add counter inet seen there; add counter inet seen back; \
+         add chain inet seen out {{ type filter hook postrouting priority 0; }}; \
+         add chain inet seen in {{ type filter hook prerouting priority -300; }}; \
+         add rule inet seen out oifname eth0 ip daddr {{ {0} }} counter name there; \
+         add rule inet seen in iifname eth0 ip daddr {{ {0} }} counter name back",
+        nobody.join(", ")
+    ));
+    for address in nobody {
+        let shot = Shot {
+            netns: lab.host(),
+            source: Some(EXTERNAL.parse().unwrap()),
+            destination: address.parse().unwrap(),
+            protocol: Protocol::Udp,
+            port: 80,
+        };
+        assert!(!gets_through(lab, shot));
+    }
+    let there = nft("list counter inet seen there".to_owned());
+    assert!(!there.contains("packets 0 "), "{there}");
+    let back = nft("list counter inet seen back".to_owned());
+    assert!(back.contains("packets 0 "), "{back}");
+    for node in lab.node_names() {
+        let command = "route del default via 192.168.0.254".to_owned();
+        ip::batch(lab.node(&node).unwrap().name(), &[command]).unwrap();
+    }
 }
 
 /// The lab's router as a peer, with further settings.
@@ -335,7 +403,7 @@ fn router(lab: &Lab, settings: Value) -> Value {
     })
 }
 
-fn label(lab: &mut Lab, node: &str, label: &str, value: &str) {
+pub(crate) fn label(lab: &mut Lab, node: &str, label: &str, value: &str) {
     let key = Key {
         kind: "Node".to_owned(),
         namespace: String::new(),
@@ -347,20 +415,20 @@ fn label(lab: &mut Lab, node: &str, label: &str, value: &str) {
 }
 
 /// Changes BIRD's configuration while it runs.
-fn reconfigure(lab: &Lab, change: impl Fn(String) -> String) {
+pub(crate) fn reconfigure(lab: &Lab, change: impl Fn(String) -> String) {
     let file = lab.folder().join("bird.conf");
     fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
     lab.bird("configure").unwrap();
 }
 
-fn peer(lab: &Lab, node: &str, name: &str) -> Result<Option<PeerStatus>, String> {
+pub(crate) fn peer(lab: &Lab, node: &str, name: &str) -> Result<Option<PeerStatus>, String> {
     let status: NodeStatus = lab
         .ask_felix(node, "/status")
         .map_err(|error| error.to_string())?;
     Ok(status.peers.get(name).cloned())
 }
 
-fn said(peer: &PeerStatus) -> String {
+pub(crate) fn said(peer: &PeerStatus) -> String {
     format!("{} {}", peer.reason, peer.hint)
 }
 

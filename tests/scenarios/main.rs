@@ -21,6 +21,8 @@ mod kubernetes;
 #[cfg(test)]
 mod manifests;
 #[cfg(test)]
+mod peers;
+#[cfg(test)]
 mod program;
 #[cfg(test)]
 mod restart;

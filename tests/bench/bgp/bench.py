@@ -10,7 +10,8 @@ that this script creates and removes; no other address is ever contacted)
     ./bench.py --sizes 100000,500000,1000000 --group 8
     ./bench.py --summary results.jsonl ...    # only print the tables of stored results
 
-    `make bench-bgp` builds margay-bgpd and runs this (medians of three, three sizes) with whatever other speakers
+    `make bench-bgp` builds margay-bgpd twice (`margay`, for speed and with glibc; `margay-small`, static and for size,
+    as it is shipped) and runs this (medians of three, three sizes) with whatever other speakers
     are installed; BENCH_BGP='--sizes 100000 --dut margay --dut bird' gives it other arguments, and parts of a long run
     that were written to different files are shown together by --summary.
 
@@ -49,6 +50,7 @@ WHAT IS MEASURED (all times in seconds unless marked, monotonic clock of one pro
     RSS       peak resident set (VmHWM) at the end; `rss_idle` before the first session (with 3 peers configured,
               in k8s with 100), `rss_ingest` right after ingest; B/route is what lies between these two
     CPU       user+system seconds of the DUT, per step and in total
+    program   size of the program on disk (MiB), without the libraries that it loads
   k8s, DUT is a route reflector with 100 iBGP clients, each announcing 64 /26:
     all up    first connect() of all 100 at once -> all sessions are up
     cold      first connect() of all 100 at once -> all hold all routes of the 99 others
@@ -132,6 +134,19 @@ def mem_of(pid, key):
         except OSError:
             pass
     return round(s / 1024, 1)
+
+
+def program_of(pid):
+    """MiB of the programs that run, without the libraries they load; of a script that of its interpreter."""
+    found = set()
+    for p in tree(pid):
+        try:
+            path = os.path.realpath(f"/proc/{p}/exe")
+            if os.path.basename(path) not in ("bash", "nice", "ip", "sh", "dash"):
+                found.add(path)
+        except OSError:
+            pass
+    return round(sum(os.path.getsize(p) for p in found if os.path.exists(p)) / 2**20, 2)
 
 
 def machine_busy():
@@ -286,6 +301,7 @@ def bulk(net, spec, n, a, work, rec):
             r = t("latency injector sink 100")
             rec["p50_ms"], rec["p99_ms"] = r["p50"] * 1e3, r["p99"] * 1e3
         rec["bad"] = t("stats sink")["bad"]
+        rec["program"] = program_of(d.p.pid)
         rec["rss"], rec["cpu"] = mem_of(d.p.pid, "VmHWM"), round(cpu_of(d.p.pid), 2)
     finally:
         if t:
@@ -331,6 +347,7 @@ def k8s(net, spec, a, work, rec):
             t("wait-up 30 n0")
             rec["rejoin"] = t(f"wait-all {a.timeout}")["last"] - at
         rec["bad"] = t("stats n1")["bad"]
+        rec["program"] = program_of(d.p.pid)
         rec["rss"], rec["cpu"] = mem_of(d.p.pid, "VmHWM"), round(cpu_of(d.p.pid), 2)
     finally:
         if t:
@@ -394,27 +411,28 @@ def summary(rows):
     sel = [r for r in rows if r["scenario"] == "k8s"]
     if sel:
         out += [f"\nk8s, route reflector for {sel[0]['nodes']} clients x {sel[0]['blocks']} /26 (seconds, MiB)\n",
-                "| DUT | all up | cold | loss | rejoin | UPDATEs per client | CPU cold | CPU total | RSS idle | peak RSS | reps |",
-                "|---|---|---|---|---|---|---|---|---|---|---|"]
+                "| DUT | all up | cold | loss | rejoin | UPDATEs per client | CPU cold | CPU total | RSS idle | peak RSS | program | reps |",
+                "|---|---|---|---|---|---|---|---|---|---|---|---|"]
         for l in labels:
             s = [r for r in sel if r["dut"] == l]
             if s:
                 out.append("| " + " | ".join([f"{l} ({s[0]['version']})"] + [cell(s, k) for k in ("cold_up", "cold", "loss", "rejoin")]
-                           + [mib(med(s, "updates_per_node"))] + [cell(s, k) for k in ("cpu_cold", "cpu", "rss_idle")] + [mib(med(s, "rss")), str(sum("error" not in r for r in s))]) + " |")
-    out += ratios(rows, labels, med)
+                           + [mib(med(s, "updates_per_node"))] + [cell(s, k) for k in ("cpu_cold", "cpu", "rss_idle")] + [mib(med(s, "rss")), cell(s, "program", True), str(sum("error" not in r for r in s))]) + " |")
+    for ours in ("margay", "margay-small"):
+        out += ratios(rows, labels, med, ours)
     out.append("\nmedian of `reps`; `~` = spread over 50 % of the median, `!` = over 25 % foreign CPU load; `fail` = did not finish")
     return "\n".join(out)
 
 
-def ratios(rows, labels, med, ours="margay"):
+def ratios(rows, labels, med, ours):
     """Per column: ours divided by the best of the others; below 1 is ahead."""
-    others = [l for l in labels if l not in (ours, "null")]
+    others = [l for l in labels if l not in ("margay", "margay-small", "null")]
     if ours not in labels or not others:
         return []
-    out = [f"\n{ours} divided by the best other speaker (below 1 is ahead)\n", "| scenario | column | margay | best other | ratio |",
+    out = [f"\n{ours} divided by the best other speaker (below 1 is ahead)\n", f"| scenario | column | {ours} | best other | ratio |",
            "|---|---|---|---|---|"]
     bulk_keys = ("ingest", "dump", "e2e", "withdraw", "p50_ms", "p99_ms", "cpu", "octets_per_route", "rss")
-    k8s_keys = ("cold_up", "cold", "loss", "rejoin", "updates_per_node", "cpu", "rss_idle", "rss")
+    k8s_keys = ("cold_up", "cold", "loss", "rejoin", "updates_per_node", "cpu", "rss_idle", "rss", "program")
     for n in sorted({r["n"] for r in rows if r["scenario"] == "bulk"}) + [None]:
         sel = [r for r in rows if (r.get("n") == n if n else r["scenario"] == "k8s")]
         for key in bulk_keys if n else k8s_keys:

@@ -37,7 +37,8 @@ bench: packages root musl
 # margay-bgpd, fast and as it is shipped, beside every other BGP speaker that is installed, medians of three (about half an hour on two cores), and how
 # soon BFD misses a peer. Results go below target/bench; BENCH_BGP and BENCH_BFD give other arguments.
 BENCH_BGP ?= --reps 3 --retries 1 --sizes 100000,500000,1000000
-bench-bgp: packages root bgpd
+bench-bgp: packages root
+	-$(MAKE) bgpd  # one that is too large is measured all the same
 	cargo build --release -p margay-bgpd --locked
 	tests/bench/bgp/bench.py $(BENCH_BGP)
 	tests/bench/bgp/bfd.py $(BENCH_BFD)

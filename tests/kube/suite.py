@@ -1,8 +1,10 @@
 """The upstream e2e suite: its specs, in several processes at once, summed up."""
 
 import json
+import pathlib
 import re
 import subprocess
+import tempfile
 import time
 
 import programs
@@ -52,10 +54,11 @@ def command():
 def specs(part, only=()):
     """Full names of a part's specs; those that end with one of `only`, if given."""
     focus, skip = PARTS[part]
-    report = programs.CACHE / "specs.json"
-    dry = [*command(), "--ginkgo.dry-run", f"--ginkgo.focus={focus}", f"--ginkgo.skip={skip}", f"--ginkgo.json-report={report}"]
-    subprocess.run(dry, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-    names = sorted({name(spec) for spec in reports(report) if spec["State"] == "passed"})
+    with tempfile.TemporaryDirectory() as folder:
+        report = pathlib.Path(folder) / "specs.json"
+        dry = [*command(), "--ginkgo.dry-run", f"--ginkgo.focus={focus}", f"--ginkgo.skip={skip}", f"--ginkgo.json-report={report}"]
+        subprocess.run(dry, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        names = sorted({name(spec) for spec in reports(report) if spec["State"] == "passed"})
     found = [each for each in names if not only or any(plain(each).endswith(ending) for ending in only)]
     absent = [ending for ending in only if not any(plain(each).endswith(ending) for each in found)]
     assert not absent, f"the suite has no such specs: {absent}"

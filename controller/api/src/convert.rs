@@ -16,7 +16,7 @@ use margay_policy::model::{self, NodeName};
 use crate::load;
 
 pub use cidr::{address, block};
-pub use pod::pod;
+pub use pod::{pod, reads_annotation};
 pub use policy::network_policy;
 pub use selector::label_selector;
 

@@ -7,6 +7,29 @@ use margay_policy::model::{self, ContainerPort, NodeName, PodId, Protocol};
 
 use super::{Warnings, address};
 
+/// Annotations by which pods ask Calico for addresses, with what becomes of each.
+const ADDRESS_ANNOTATIONS: [(&str, &str); 5] = [
+    ("cni.projectcalico.org/ipAddrs", NO_FIXED_ADDRESS),
+    ("cni.projectcalico.org/ipAddrsNoIpam", NO_FIXED_ADDRESS),
+    (
+        "cni.projectcalico.org/floatingIPs",
+        "floating addresses do not exist here: ignored",
+    ),
+    ("cni.projectcalico.org/ipv4pools", NO_POOL),
+    ("cni.projectcalico.org/ipv6pools", NO_POOL),
+];
+const NO_FIXED_ADDRESS: &str =
+    "a pod cannot choose its address: it gets one of its node's, whoever has the one asked for";
+const NO_POOL: &str =
+    "a pod cannot choose its pool: write the nodes that use a pool into the IPPool's nodeSelector";
+
+/// Whether an annotation of a pod is looked at.
+pub fn reads_annotation(annotation: &str) -> bool {
+    ADDRESS_ANNOTATIONS
+        .iter()
+        .any(|(known, _)| *known == annotation)
+}
+
 /// A pod with its live addresses and the ports of its regular and init containers.
 pub fn pod(object: &Pod, warnings: &mut Warnings) -> (PodId, model::Pod) {
     let metadata = &object.metadata;
@@ -29,6 +52,13 @@ pub fn pod(object: &Pod, warnings: &mut Warnings) -> (PodId, model::Pod) {
         reported: BTreeSet::new(),
         ports: Vec::new(),
     };
+    let annotations = metadata.annotations.iter().flatten();
+    for (key, _) in annotations {
+        let known = ADDRESS_ANNOTATIONS.iter();
+        for (_, reason) in known.filter(|(known, _)| known == key) {
+            warnings.push(&format!("metadata.annotations[{key}]"), *reason);
+        }
+    }
     if let Some(spec) = &object.spec {
         pod.node = spec
             .node_name

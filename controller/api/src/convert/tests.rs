@@ -322,3 +322,24 @@ fn values_in_rules_without_effect_are_told_too() {
         ["spec.egress[0].ports[0].port: 0 is not a port (1 to 65535): this entry matches nothing"]
     );
 }
+
+#[test]
+fn what_a_pod_asks_of_addresses_in_vain_is_told() {
+    let text = "apiVersion: v1
+kind: Pod
+metadata:
+  name: p
+  annotations:
+    cni.projectcalico.org/ipAddrs: '[\"10.0.0.1\"]'
+    cni.projectcalico.org/ipv4pools: '[\"blue\"]'
+    example.com/other: x
+";
+    let (_, warnings) = read(text);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (warning, words) in warnings.iter().zip([
+        "metadata.annotations[cni.projectcalico.org/ipAddrs]: a pod cannot choose its address",
+        "metadata.annotations[cni.projectcalico.org/ipv4pools]: a pod cannot choose its pool",
+    ]) {
+        assert!(warning.starts_with(words), "{warning}");
+    }
+}

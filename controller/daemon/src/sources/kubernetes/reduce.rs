@@ -13,6 +13,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
+use margay_api::convert;
 use margay_api::load::Object;
 use margay_api::v1::IpBlock;
 use margay_policy::model::NodeName;
@@ -89,7 +90,7 @@ pub(super) fn namespace(namespace: Namespace) -> Item {
     item(namespace, Object::Namespace)
 }
 
-/// A pod: labels, node, phase, addresses and ports.
+/// A pod: labels, node, phase, addresses and ports, and annotations that its owner is told of.
 pub(super) fn pod(pod: Pod) -> Item {
     let Pod {
         metadata,
@@ -105,9 +106,15 @@ pub(super) fn pod(pod: Pod) -> Item {
     };
     let spec = spec.unwrap_or_default();
     let status = status.unwrap_or_default();
+    let mut metadata = metadata;
+    let annotations = metadata.annotations.take().map(|mut annotations| {
+        annotations.retain(|key, _| convert::reads_annotation(key));
+        annotations
+    });
     let pod = Pod {
         metadata: ObjectMeta {
             creation_timestamp: metadata.creation_timestamp.clone(),
+            annotations: annotations.filter(|annotations| !annotations.is_empty()),
             ..meta(metadata)
         },
         spec: Some(PodSpec {

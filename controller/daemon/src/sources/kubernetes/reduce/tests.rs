@@ -12,7 +12,9 @@ fn nothing_that_policy_reads_is_lost() {
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
             "name": "a", "namespace": "shop", "uid": "u", "creationTimestamp": "2026-01-02T03:04:05Z",
-            "labels": {"app": "a"}, "annotations": {"big": "x"},
+            "labels": {"app": "a"}, "annotations": {
+                "big": "x", "cni.projectcalico.org/ipAddrs": "[\"10.0.0.1\"]",
+            },
             "managedFields": [{"manager": "kubelet", "operation": "Update"}],
         },
         "spec": {
@@ -38,7 +40,10 @@ fn nothing_that_policy_reads_is_lost() {
         panic!("{reduced:?}");
     };
     assert_eq!(pod.metadata.managed_fields, None);
-    assert_eq!(pod.metadata.annotations, None);
+    let annotations = pod.metadata.annotations.iter().flatten();
+    let annotations: Vec<&String> = annotations.map(|(key, _)| key).collect();
+    assert_eq!(annotations, ["cni.projectcalico.org/ipAddrs"]);
+    assert_eq!(convert::warnings(&reduced).len(), 1);
     assert_eq!(convert::object(&reduced), convert::object(&loaded(&whole)));
 }
 

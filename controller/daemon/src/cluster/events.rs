@@ -1,10 +1,12 @@
 //! Events on the objects of users, in their words.
 //!
 //! An event's name is made of its object and a hash of what it says, so saying it again is refused by the API server:
-//! also a restarted or another replica does not repeat what is still there to be read (an hour, as a rule).
+//! also a restarted or another replica does not repeat what is still there to be read (an hour, as a rule). What
+//! stays true is said again once it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -17,6 +19,7 @@ use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use super::answer;
+use crate::clock;
 use crate::index_task::Finding;
 use crate::sources::kubernetes::{Subject, Trouble};
 
@@ -25,13 +28,26 @@ const CONTROLLER: &str = "margay.io/controller";
 const AT_ONCE: usize = 50;
 /// An event's note is at most so long.
 const NOTE: usize = 1_000;
+/// How long an event that was written is taken to stand: API servers forget events, after an hour unless told otherwise.
+const STANDS: Duration = Duration::from_mins(30);
 
 /// Writes events.
 pub(crate) struct Events {
     client: Client,
     identity: String,
-    /// Names of those that were written and are still true.
-    written: Mutex<BTreeSet<String>>,
+    written: Mutex<Written>,
+}
+
+/// Names of events that were written, and when.
+#[derive(Debug, Default)]
+struct Written(BTreeMap<String, Instant>);
+
+impl Written {
+    /// Forgets those that may not stand there any more.
+    fn expire(&mut self, now: Instant) {
+        self.0
+            .retain(|_, at| now.saturating_duration_since(*at) < STANDS);
+    }
 }
 
 impl Events {
@@ -64,8 +80,14 @@ impl Events {
             if let Some(note) = refused {
                 events.push(self.event(&subject, &uid, "Refused", &note));
             }
+            // Nothing of a pod is a permission.
+            let reason = if kind == "Pod" {
+                "Ignored"
+            } else {
+                "FailsClosed"
+            };
             for note in problems {
-                events.push(self.event(&subject, &uid, "FailsClosed", &note));
+                events.push(self.event(&subject, &uid, reason, &note));
             }
         }
         for Finding {
@@ -82,7 +104,7 @@ impl Events {
             }
         }
         let names: BTreeSet<String> = events.iter().map(name_of).collect();
-        self.written().retain(|name| names.contains(name));
+        self.written().0.retain(|name, _| names.contains(name));
         self.write(events).await;
     }
 
@@ -106,11 +128,13 @@ impl Events {
 
     /// Writes those that were not written yet.
     async fn write(&self, events: Vec<Event>) {
+        let now = clock::now();
         let news: Vec<Event> = {
-            let written = self.written();
+            let mut written = self.written();
+            written.expire(now);
             let news = events
                 .into_iter()
-                .filter(|event| !written.contains(&name_of(event)));
+                .filter(|event| !written.0.contains_key(&name_of(event)));
             news.take(AT_ONCE).collect()
         };
         for event in news {
@@ -125,11 +149,11 @@ impl Events {
                     return;
                 }
             }
-            self.written().insert(name_of(&event));
+            self.written().0.insert(name_of(&event), now);
         }
     }
 
-    fn written(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -196,3 +220,6 @@ fn name_of(event: &Event) -> String {
         metadata.name.as_deref().unwrap_or_default()
     )
 }
+
+#[cfg(test)]
+mod tests;

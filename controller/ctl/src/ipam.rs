@@ -39,6 +39,7 @@ fn render(IpamPage { pools, blocks }: &IpamPage) -> String {
                 cidr,
                 block_size,
                 disabled,
+                overlaps,
                 nat_outgoing,
                 blocks,
                 claimed,
@@ -50,10 +51,10 @@ fn render(IpamPage { pools, blocks }: &IpamPage) -> String {
                 number(*blocks),
                 claimed.to_string(),
                 used.to_string(),
-                if *disabled {
-                    Paint::Warn.on("no (disabled)")
-                } else {
-                    "yes".into()
+                match overlaps {
+                    _ if *disabled => Paint::Warn.on("no (disabled)"),
+                    Some(older) => Paint::Warn.on(format!("no (overlaps {older})")),
+                    None => "yes".into(),
                 },
                 if *nat_outgoing {
                     "yes".into()

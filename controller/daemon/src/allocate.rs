@@ -9,7 +9,7 @@ use anyhow::Context;
 use ipnet::IpNet;
 use margay_ipam::Family;
 use margay_ipam::pool::{ClaimError, claim};
-use margay_policy::model::NodeName;
+use margay_policy::model::{Node, NodeName};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
@@ -42,6 +42,23 @@ pub enum Refused {
         "node {0} takes its addresses from its podCIDRs: give it larger ones, or make an IPPool and set `ipam: Blocks` in the NetworkConfig"
     )]
     PodCidrs(NodeName),
+    /// It is to take its addresses elsewhere, and cannot yet.
+    #[error(
+        "node {0} has no spec.podCIDRs, which addresses are to come from: kube-controller-manager gives them (--allocate-node-cidrs) as long as its --cluster-cidr has room; or make an IPPool and set `ipam: Blocks` in the NetworkConfig"
+    )]
+    NoPodCidrs(NodeName),
+    /// All that would be left overlap older ones.
+    #[error(
+        "no {family} pool is left for node {node}: {pools}; look at the events of these IPPools"
+    )]
+    Overlaps {
+        /// The node.
+        node: NodeName,
+        /// The family.
+        family: Family,
+        /// The pools and what they overlap, for people.
+        pools: String,
+    },
     /// There is no block.
     #[error(transparent)]
     Claim(#[from] ClaimError),
@@ -150,6 +167,9 @@ pub(crate) fn choose(
     if !network::pod_cidrs(inputs, node).is_empty() {
         return Err(Refused::PodCidrs(node.clone()));
     }
+    if network::lacks_pod_cidrs(inputs, node) {
+        return Err(Refused::NoPodCidrs(node.clone()));
+    }
     let usable: Vec<_> = network::pools(inputs)
         .into_iter()
         .filter(|pool| pool.is_usable_by(&object.labels))
@@ -165,7 +185,24 @@ pub(crate) fn choose(
             .iter()
             .map(|(block, owner)| (*block, owner.0.clone())),
     );
-    Ok(claim(&usable, &owners, &node.0, family)?)
+    claim(&usable, &owners, &node.0, family).map_err(|error| match error {
+        ClaimError::NoPool(_) => no_pool(inputs, node, object, family).unwrap_or(error.into()),
+        ClaimError::Exhausted { .. } | ClaimError::TooMany { .. } => error.into(),
+    })
+}
+
+/// Why there is none, if it is that those meant for the node overlap older ones.
+fn no_pool(inputs: &Inputs, node: &NodeName, object: &Node, family: Family) -> Option<Refused> {
+    let overlapping = network::overlapping(inputs, object, family);
+    let words = overlapping.iter();
+    let words: Vec<String> = words
+        .map(|(cidr, older)| format!("{cidr} overlaps the older IPPool {older}"))
+        .collect();
+    (!words.is_empty()).then(|| Refused::Overlaps {
+        node: node.clone(),
+        family,
+        pools: words.join(", "),
+    })
 }
 
 fn keep(path: &Path, claims: &Claims) -> Result<(), Refused> {

@@ -10,14 +10,17 @@ use margay_api::convert::{self, Warnings};
 use margay_api::v1::{BgpFilter, BgpPeer, IpPool, IpamMode, NetworkConfigSpec};
 use margay_policy::model::{LabelSelector, Labels, Node, NodeName};
 use margay_policy::selector::{Selection, labels_match};
-use margay_sync::message::{self, NodeNetwork};
+use margay_sync::message::NodeNetwork;
 use margay_sync::status::{BlockStatus, IpamPage, NodeStatus, PoolStatus};
 
+mod config;
 mod filters;
 mod peers;
+mod pools;
 mod topology;
 
 pub use peers::{Plan, Secrets};
+pub use pools::{Pool, overlapping, pools};
 
 /// The objects and claims that nodes' networks depend on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,6 +96,20 @@ pub fn pod_cidrs<'a>(inputs: &'a Inputs, node: &NodeName) -> &'a [IpNet] {
         .unwrap_or_default()
 }
 
+/// Whether a node is to take its addresses from `podCIDRs` and has none yet.
+///
+/// Where other nodes have them, so will this one: a block that it claimed meanwhile could lie in what another node is given
+/// next.
+pub fn lacks_pod_cidrs(inputs: &Inputs, node: &NodeName) -> bool {
+    let has = |node: &NodeName| !pod_cidrs(inputs, node).is_empty();
+    let meant = match inputs.config.ipam {
+        Some(IpamMode::Blocks) => false,
+        Some(IpamMode::PodCidrs) => true,
+        None => inputs.nodes.keys().any(has),
+    };
+    meant && !has(node)
+}
+
 /// Every block in use and whose it is: claimed ones, and nodes' `podCIDRs` where those are used.
 pub fn blocks(inputs: &Inputs) -> BTreeMap<IpNet, NodeName> {
     let mut blocks = inputs.claims.clone();
@@ -104,84 +121,13 @@ pub fn blocks(inputs: &Inputs) -> BTreeMap<IpNet, NodeName> {
     blocks
 }
 
-/// An `IPPool` that can be used.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pool {
-    /// Its range and blocks.
-    pub pool: margay_ipam::pool::Pool,
-    /// Masquerade what its pods send out of all pools.
-    pub nat_outgoing: bool,
-    /// Hand out nothing new.
-    pub disabled: bool,
-    selector: Option<LabelSelector>,
-}
-
-impl Pool {
-    /// Whether a node may take new addresses from it.
-    pub fn is_usable_by(&self, labels: &Labels) -> bool {
-        !self.disabled && selects(self.selector.as_ref(), labels)
-    }
-}
-
-/// The pools, by name of their objects; without any object 10.244.0.0/16 and `fd00:10:244::/56`.
-///
-/// A pool that cannot be cut into its blocks is left out.
-pub fn pools(inputs: &Inputs) -> Vec<Pool> {
-    if inputs.pools.is_empty() {
-        let usual = ["10.244.0.0/16", "fd00:10:244::/56"]
-            .into_iter()
-            .filter_map(|text| {
-                let cidr: IpNet = text.parse().ok()?;
-                let block_size = margay_ipam::pool::Pool::default_block_size(cidr);
-                let pool = margay_ipam::pool::Pool::new(cidr, block_size).ok()?;
-                Some(Pool {
-                    pool,
-                    nat_outgoing: false,
-                    disabled: false,
-                    selector: None,
-                })
-            });
-        return usual.collect();
-    }
-    let pools = inputs.pools.values().filter_map(|object| {
-        let spec = &object.spec;
-        let pool = margay_ipam::pool::Pool::new(spec.cidr, spec.block_prefix()).ok()?;
-        Some(Pool {
-            pool,
-            nat_outgoing: spec.nat_outgoing,
-            disabled: spec.disabled,
-            selector: spec.node_selector.as_ref().map(selector),
-        })
-    });
-    pools.collect()
-}
-
-/// What pools contradict in each other or in the nodes, by name.
-pub fn pool_problems(inputs: &Inputs) -> Vec<(String, String)> {
-    let mut problems = Vec::new();
-    for (name, pool) in &inputs.pools {
-        let cidr = pool.spec.cidr;
-        for (other_name, other) in &inputs.pools {
-            let other = other.spec.cidr;
-            if name > other_name && (cidr.contains(&other) || other.contains(&cidr)) {
-                problems.push((name.clone(), format!("spec.cidr: {cidr} overlaps {other} of IPPool {other_name}: no address is given out twice, but a block that either has claimed is lost to the other; give one of them another range")));
-            }
-        }
-        let nodes = pool.spec.node_selector.as_ref().map(selector);
-        let selected = |node: &Node| selects(nodes.as_ref(), &node.labels);
-        if !inputs.nodes.is_empty() && !inputs.nodes.values().any(selected) {
-            problems.push((
-                name.clone(),
-                "spec.nodeSelector selects no node, so nothing is taken from this pool: compare it with `kubectl get nodes --show-labels`".to_owned(),
-            ));
-        }
-    }
-    problems
-}
-
-/// What BGP's objects contradict, or lack: kind, name, and a sentence.
-pub fn bgp_problems(inputs: &Inputs) -> Vec<(&'static str, String, String)> {
-    peers::problems(inputs).into_iter().collect()
+/// What the network's objects contradict in each other, or lack: kind, name, and a sentence.
+pub fn problems(inputs: &Inputs) -> Vec<(&'static str, String, String)> {
+    let pools = pools::problems(inputs).into_iter();
+    let pools = pools.map(|(name, note)| ("IPPool", name, note));
+    let config = config::problems(inputs).into_iter();
+    let config = config.map(|note| ("NetworkConfig", "default".to_owned(), note));
+    pools.chain(config).chain(peers::problems(inputs)).collect()
 }
 
 /// What `name` needs; `None` if there is no such node. `plan` is of the same inputs.
@@ -193,45 +139,10 @@ pub fn network(inputs: &Inputs, plan: &Plan<'_>, name: &NodeName) -> Option<Node
     Some(NodeNetwork {
         node: name.clone(),
         addresses: node.addresses.clone(),
-        pools: node_pools(inputs, node, own),
+        pools: pools::of_node(inputs, node, own),
         blocks: blocks.collect(),
         bgp: peers::bgp(inputs, plan, name, node),
     })
-}
-
-/// All ranges that pods have addresses of; `own` are the `podCIDRs` that the node uses.
-fn node_pools(inputs: &Inputs, node: &Node, own: &[IpNet]) -> Vec<message::Pool> {
-    let mut all = Vec::new();
-    let mut of_blocks = !inputs.pools.is_empty();
-    for other in inputs.nodes.keys() {
-        let cidrs = pod_cidrs(inputs, other);
-        of_blocks |= cidrs.is_empty();
-        all.extend_from_slice(cidrs);
-    }
-    let pool = |cidr: IpNet, own| message::Pool {
-        cidr,
-        nat_outgoing: inputs.config.nat_outgoing,
-        usable: own,
-        subnet: own,
-    };
-    let mut ranges: Vec<message::Pool> = own.iter().map(|cidr| pool(*cidr, true)).collect();
-    // Neighbours merge, so that a node does not hear of each of thousands.
-    let merged = IpNet::aggregate(&all);
-    ranges.extend(
-        merged
-            .into_iter()
-            .filter(|cidr| !own.contains(cidr))
-            .map(|cidr| pool(cidr, false)),
-    );
-    if of_blocks {
-        ranges.extend(pools(inputs).into_iter().map(|pool| message::Pool {
-            cidr: pool.pool.cidr(),
-            nat_outgoing: pool.nat_outgoing,
-            usable: own.is_empty() && pool.is_usable_by(&node.labels),
-            subnet: false,
-        }));
-    }
-    ranges
 }
 
 /// A selector of nodes; what is wrong with it was told when its object was read.
@@ -285,6 +196,7 @@ pub fn ipam_page(inputs: &Inputs, reports: &BTreeMap<NodeName, &NodeStatus>) -> 
             cidr,
             block_size: pool.pool.block_size(),
             disabled: pool.disabled,
+            overlaps: pool.overlaps,
             nat_outgoing: pool.nat_outgoing,
             blocks: u64::try_from(pool.pool.blocks()).unwrap_or(u64::MAX),
             claimed,

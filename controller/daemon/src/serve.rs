@@ -358,9 +358,12 @@ async fn claim_block(
         None => stopping(),
         Some(Ok(block)) => Json(BlockClaimed { block }).into_response(),
         Some(Err(error @ Refused::UnknownNode(_))) => refuse(StatusCode::NOT_FOUND, error),
-        Some(Err(error @ (Refused::Claim(_) | Refused::PodCidrs(_)))) => {
-            refuse(StatusCode::CONFLICT, error)
-        }
+        Some(Err(
+            error @ (Refused::Claim(_)
+            | Refused::Overlaps { .. }
+            | Refused::PodCidrs(_)
+            | Refused::NoPodCidrs(_)),
+        )) => refuse(StatusCode::CONFLICT, error),
         Some(Err(error @ Refused::Disk { .. })) => refuse(StatusCode::INSUFFICIENT_STORAGE, error),
         Some(Err(error @ (Refused::Api(_) | Refused::Race))) => {
             refuse(StatusCode::SERVICE_UNAVAILABLE, error)

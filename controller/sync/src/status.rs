@@ -224,6 +224,9 @@ pub struct PoolStatus {
     pub block_size: u8,
     /// New addresses are not taken from it.
     pub disabled: bool,
+    /// The older pool that has a part of its range; then no new addresses are taken from this one either.
+    #[serde(default)]
+    pub overlaps: Option<String>,
     /// Addresses of its pods are masqueraded outside the pools.
     pub nat_outgoing: bool,
     /// Blocks it has room for (`u64::MAX` if more).

@@ -118,28 +118,17 @@ impl Task {
         findings
     }
 
-    /// What pools and BGP's objects contradict in each other, or lack.
+    /// What the network's objects contradict in each other, or lack.
     pub(super) fn contradictions(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for (name, note) in network::pool_problems(&self.inputs) {
-            findings.push(Finding {
-                kind: "IPPool",
-                namespace: String::new(),
-                name,
-                reason: "Contradiction",
-                note,
-            });
-        }
-        for (kind, name, note) in network::bgp_problems(&self.inputs) {
-            findings.push(Finding {
-                kind,
-                namespace: String::new(),
-                name,
-                reason: "Contradiction",
-                note,
-            });
-        }
-        findings
+        let problems = network::problems(&self.inputs).into_iter();
+        let findings = problems.map(|(kind, name, note)| Finding {
+            kind,
+            namespace: String::new(),
+            name,
+            reason: "Contradiction",
+            note,
+        });
+        findings.collect()
     }
 
     fn policy_findings(&self, id: &PolicyId, policy: &Policy, findings: &mut Vec<Finding>) {

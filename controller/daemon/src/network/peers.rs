@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Secret;
 use margay_api::v1::bgp::PasswordSource;
 use margay_api::v1::bgppeer::{
@@ -14,7 +15,7 @@ use margay_sync::message::Family;
 use margay_sync::message::bgp::{self, Bgp, BgpPeer, Details, Distance, Password};
 
 use super::topology::{self, Pairs, Role};
-use super::{Inputs, filters, selector, selects};
+use super::{Inputs, config, filters, selector, selects};
 
 /// How many paths to a prefix nodes tell each other: a reflector must not hide the other ways.
 const PATHS: u8 = 8;
@@ -77,6 +78,7 @@ pub struct Plan<'a> {
     pairs: Pairs<'a>,
     /// Oldest first, so that a new object takes nothing away from one that works.
     objects: Vec<Object<'a>>,
+    services: BTreeSet<IpNet>,
 }
 
 /// A `BGPPeer` with its selectors.
@@ -120,6 +122,7 @@ impl<'a> Plan<'a> {
         Self {
             pairs: Pairs::of(inputs),
             objects: objects.collect(),
+            services: config::service_ranges(inputs),
         }
     }
 }
@@ -155,7 +158,7 @@ pub(super) fn bgp(inputs: &Inputs, plan: &Plan<'_>, name: &NodeName, node: &Node
         peers: peers(inputs, plan, name, node),
         communities: communities.collect(),
         aggregates: aggregates.collect(),
-        services: config.service_ranges.iter().copied().collect(),
+        services: plan.services.clone(),
     }
 }
 

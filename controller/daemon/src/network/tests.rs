@@ -7,7 +7,7 @@ use margay_sync::message::NodeNetwork;
 use margay_sync::message::bgp::{AddPath, BgpPeer, Decision, Export, Password};
 use margay_sync::status::NodeStatus;
 
-use super::{Inputs, Plan, bgp_problems, ipam_page};
+use super::{Inputs, Plan, ipam_page};
 
 #[test]
 fn nodes_form_a_mesh_by_their_first_addresses() {
@@ -139,7 +139,7 @@ spec:
     let last = |rules: &[margay_sync::message::bgp::Rule]| rules[0].then;
     assert_eq!(last(&details.import), Some(Decision::Reject));
     assert_eq!(last(&details.export_rules), Some(Decision::Reject));
-    let problems: Vec<String> = bgp_problems(&inputs).into_iter().map(|p| p.2).collect();
+    let problems: Vec<String> = super::problems(&inputs).into_iter().map(|p| p.2).collect();
     assert!(
         problems[0].contains("there is no BGPFilter `first`"),
         "{problems:?}"
@@ -174,7 +174,7 @@ spec: {export: [{action: Reject}]}
     assert_eq!(details.password, Some(Password::Text("hunter2".to_owned())));
     assert_eq!((details.import.len(), details.export_rules.len()), (1, 1));
     assert_eq!(details.import[0].then, None);
-    assert_eq!(bgp_problems(&inputs), []);
+    assert_eq!(super::problems(&inputs), []);
     assert!(!format!("{inputs:?}").contains("hunter2"), "not for logs");
 }
 
@@ -198,7 +198,7 @@ spec: {{peerAddress: 192.0.2.254, peerASN: 65000}}
         peers.keys().collect::<Vec<_>>(),
         ["b", "node-n2", "node-n3"]
     );
-    let problems = bgp_problems(&inputs);
+    let problems = super::problems(&inputs);
     assert_eq!(problems.len(), 3, "on each node: {problems:?}");
     assert!(
         problems
@@ -301,7 +301,7 @@ fn an_unknown_node_has_no_network() {
     assert_eq!(network(&three_nodes(), &name("n9")), None);
 }
 
-fn three_nodes() -> Inputs {
+pub(super) fn three_nodes() -> Inputs {
     let mut inputs = Inputs::default();
     for n in 1..=3 {
         let (v4, v6) = (format!("192.0.2.{n}"), format!("2001:db8::{n}"));
@@ -316,7 +316,7 @@ fn set_node(inputs: &mut Inputs, node: &str, addresses: &[&str]) {
     inputs.nodes.insert(name(node), Node { labels, addresses });
 }
 
-fn add(inputs: &mut Inputs, text: &str) {
+pub(super) fn add(inputs: &mut Inputs, text: &str) {
     for document in documents("test.yaml", text) {
         let object = document.unwrap().object;
         let name = object.key().name;
@@ -335,7 +335,7 @@ fn add(inputs: &mut Inputs, text: &str) {
     }
 }
 
-fn network(inputs: &Inputs, name: &NodeName) -> Option<NodeNetwork> {
+pub(super) fn network(inputs: &Inputs, name: &NodeName) -> Option<NodeNetwork> {
     super::network(inputs, &Plan::of(inputs), name)
 }
 
@@ -349,7 +349,7 @@ fn mesh_peer(node: &str, address: &str) -> BgpPeer {
     peer
 }
 
-fn name(name: &str) -> NodeName {
+pub(super) fn name(name: &str) -> NodeName {
     NodeName(name.to_owned())
 }
 

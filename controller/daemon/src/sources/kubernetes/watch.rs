@@ -160,3 +160,6 @@ impl Backoff for Waits {
         self.0 = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

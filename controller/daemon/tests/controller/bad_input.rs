@@ -1,13 +1,13 @@
 //! Bad input of every sort: a sentence that names the place, and nothing else changes.
 
 use hyper::Method;
-use margay_sync::message::NodeState;
+use margay_sync::message::{BlockClaimed, ClaimBlock, Family, NodeState};
 use margay_sync::replica::Replica;
 use margay_sync::status::ObjectsPage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{World, pod, policy, refusal, tls, within};
+use crate::harness::{World, json, pod, policy, refusal, tls, within};
 
 #[tokio::test]
 async fn a_wrong_token_is_refused_with_a_sentence() {
@@ -232,4 +232,74 @@ spec:
             "{problem}: {object:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn pools_and_settings_that_contradict_are_told_and_what_pods_have_stays() {
+    let world = World::start().await;
+    let pools = "kind: IPPool
+apiVersion: margay.io/v1alpha1
+metadata: {name: a}
+spec: {cidr: 10.1.0.0/16}
+---
+kind: NetworkConfig
+apiVersion: margay.io/v1alpha1
+metadata: {name: default}
+spec: {bgp: {asn: 64600, serviceRanges: [10.96.0.0/12]}}
+";
+    world.write("network.yaml", pools);
+    let mut agent = world.agent("n1").await;
+    let mut stream = agent.watch(Replica::default()).await;
+    let network = |state: &NodeState| state.network.clone().unwrap();
+    let told = |state: &NodeState| network(state).bgp.asn == 64600;
+    stream.until(told).await;
+    let claim = ClaimBlock { family: Family::V4 };
+    let claimed: BlockClaimed = json(agent.send(Method::POST, "blocks", &claim).await).await;
+    let has_block = |state: &NodeState| network(state).blocks.contains(&claimed.block);
+    let before = network(stream.until(has_block).await);
+
+    // What a schema refuses leaves everything as it was.
+    for (good, bad) in [
+        ("asn: 64600", "asn: 0"),
+        ("10.96.0.0/12", "10.96.0.1/12"),
+        ("64600,", "64600, topology: Ring,"),
+        ("cidr: 10.1.0.0/16", "cidr: 10.1.0.0/28"),
+        ("cidr: 10.1.0.0/16", "cidr: 10.1.0.0/16, blockSize: 33"),
+    ] {
+        world.write("network.yaml", &pools.replace(good, bad));
+        let page: ObjectsPage = world
+            .page_until("/objects", |page: &ObjectsPage| !page.refused.is_empty())
+            .await;
+        assert_eq!(page.refused.len(), 1, "{bad}: {page:?}");
+    }
+    // What only contradicts is told of, and changes nothing but for itself.
+    let overlapping = pools
+        .replace("10.96.0.0/12", "10.96.0.0/12, 10.1.7.0/24")
+        .replace("10.1.0.0/16}", "10.1.0.0/16}\n---\nkind: IPPool\napiVersion: margay.io/v1alpha1\nmetadata: {name: b}\nspec: {cidr: 10.1.0.0/17, nodeSelector: {matchLabels: {zone: moon}}}");
+    world.write("network.yaml", &overlapping);
+    let page: ObjectsPage = world
+        .page_until("/objects", |page: &ObjectsPage| {
+            page.refused.is_empty() && page.objects.iter().any(|object| object.name == "b")
+        })
+        .await;
+    let problems = |name: &str| {
+        let object = page.objects.iter().find(|object| object.name == name);
+        object.unwrap().problems.join("\n")
+    };
+    assert_eq!(problems("a"), "");
+    for (object, words) in [
+        ("b", "of the older IPPool a"),
+        ("b", "selects no node"),
+        (
+            "default",
+            "10.1.7.0/24 overlaps the pool 10.1.0.0/16 of pods",
+        ),
+    ] {
+        assert!(problems(object).contains(words), "{object}: {page:?}");
+    }
+    let two_pools = |state: &NodeState| network(state).pools.len() == 2;
+    let mut after = network(stream.until(two_pools).await);
+    let b = after.pools.pop().unwrap();
+    assert!(!b.usable, "{b:?}");
+    assert_eq!(after, before);
 }

@@ -4,4 +4,6 @@
 mod cluster;
 mod objects;
 mod parity;
+mod proxy;
+mod upheavals;
 mod writing;

@@ -1,11 +1,14 @@
 //! The program itself: its exit codes, and how it stops.
 
+use std::fs;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 
+use margay_sync::replica::Replica;
 use margay_sync::status::ControllerStatus;
 use tokio::net::UnixStream;
 
-use crate::harness::{World, within};
+use crate::harness::{Agent, World, within};
 
 #[tokio::test]
 async fn it_serves_and_ends_well_on_sigterm() {
@@ -54,6 +57,57 @@ async fn what_it_cannot_use_is_named_and_the_exit_code_tells() {
     let misused = run(&["--listen", "everywhere"]);
     assert_eq!(misused.status.code(), Some(2));
     assert!(message(&misused).contains("--listen"), "{misused:?}");
+}
+
+/// Starts what is behind it on a kernel without IPv6 (`ipv6.disable=1`): there the family has no sockets (socket(2): EAFNOSUPPORT).
+const WITHOUT_IPV6: &str = r#"
+import ctypes, os, platform, struct, sys
+socket_call = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+step = lambda code, yes, no, value: struct.pack("HBBI", code, yes, no, value)
+filters = b"".join([
+    step(0x20, 0, 0, 0), step(0x15, 0, 3, socket_call),  # another call: allowed
+    step(0x20, 0, 0, 16), step(0x15, 0, 1, 10),          # another family than AF_INET6: allowed
+    step(0x06, 0, 0, 0x00050000 | 97),                   # errno EAFNOSUPPORT
+    step(0x06, 0, 0, 0x7fff0000),
+])
+kept = ctypes.create_string_buffer(filters)
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(filters) // 8, ctypes.addressof(kept)))
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program):
+    sys.exit(f"no seccomp: {os.strerror(ctypes.get_errno())}")
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+
+#[tokio::test]
+async fn on_a_kernel_without_ipv6_every_address_is_every_ipv4_address() {
+    let mut world = World::stopped();
+    world.settings.listen = "[::]:0".parse().unwrap();
+    let own = program(&world, &[]);
+    let mut without = Command::new("python3");
+    without.args(["-c", WITHOUT_IPV6]).arg(own.get_program());
+    without.args(own.get_args()).env("RUST_LOG", "info");
+    let _controller = Running(
+        without
+            .stderr(fs::File::create(world.path("log")).unwrap())
+            .spawn()
+            .unwrap(),
+    );
+    let said = within(async {
+        loop {
+            let log = fs::read_to_string(world.path("log")).unwrap();
+            if log.contains("serving") || log.contains("rror") {
+                return log;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let (_, port) = said.split_once("0.0.0.0:").expect(&said);
+    let digits = port.find(|c: char| !c.is_ascii_digit()).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], port[..digits].parse().unwrap()));
+    let mut agent = Agent::open(address, &world.path("tls"), "n1", "secret-n1", None).await;
+    let mut stream = agent.watch(Replica::default()).await;
+    assert_eq!(stream.in_sync().await.policy.endpoints.len(), 1);
 }
 
 /// The program for a world; what is in `extra` replaces its own arguments.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
@@ -17,6 +17,8 @@ use margay_controller::controller::{self, Controller, Settings, Source};
 use serde_json::{Value, json};
 
 use crate::harness::Agent;
+
+use super::proxy::Proxy;
 
 /// An API server with our CRDs, and a namespace of the test's own in place of `margay-system`.
 pub(crate) struct Cluster {
@@ -88,21 +90,51 @@ impl Cluster {
 
     /// A controller that listens there.
     pub(crate) async fn controller_at(&self, identity: &str, ip: &str, port: u16) -> Controller {
+        let address = SocketAddr::new(ip.parse().unwrap(), port);
+        let settings = self.settings(identity, address, &self.kubeconfig);
+        within(Controller::start(settings)).await.unwrap()
+    }
+
+    /// A controller that reaches the API server through `proxy`.
+    pub(crate) async fn controller_behind(&self, identity: &str, proxy: &Proxy) -> Controller {
+        let mut file = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+        let server = file.clusters[0].cluster.as_mut().unwrap();
+        server.server = Some(format!("https://{}", proxy.address));
+        let kubeconfig = self.folder.path().join("kubeconfig");
+        fs::write(&kubeconfig, serde_json::to_vec(&file).unwrap()).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let settings = self.settings(identity, address, &kubeconfig);
+        within(Controller::start(settings)).await.unwrap()
+    }
+
+    fn settings(&self, identity: &str, listen: SocketAddr, kubeconfig: &Path) -> Settings {
         let path = |name: &str| self.folder.path().join(format!("{identity}-{name}"));
-        let settings = Settings {
+        Settings {
             source: Source::Kubernetes(controller::Cluster {
-                kubeconfig: Some(self.kubeconfig.clone()),
+                kubeconfig: Some(kubeconfig.to_owned()),
                 namespace: self.namespace.clone(),
                 identity: identity.to_owned(),
                 agents: "margay-felix".to_owned(),
             }),
             state: path("state"),
-            listen: SocketAddr::new(ip.parse().unwrap(), port),
+            listen,
             socket: path("socket"),
             health: None,
             heartbeat: Duration::from_secs(10),
-        };
-        within(Controller::start(settings)).await.unwrap()
+        }
+    }
+
+    /// Where the API server is.
+    pub(crate) fn server(&self) -> String {
+        let file = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+        let server = file.clusters[0].cluster.clone().unwrap().server.unwrap();
+        server.strip_prefix("https://").unwrap().to_owned()
+    }
+
+    /// A file that the API server was started with, if it runs here.
+    pub(crate) fn key(&self, name: &str) -> Option<PathBuf> {
+        let path = self.kubeconfig.with_file_name("pki").join(name);
+        path.exists().then_some(path)
     }
 
     /// Applies an object, with its status.

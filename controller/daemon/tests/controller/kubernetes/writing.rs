@@ -6,7 +6,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use margay_api::v1::{IpBlock, IpPool, NodeStatus};
 use margay_policy::model::{NodeName, PodId};
-use margay_sync::message::{BlockClaimed, ClaimBlock, Family, PodReport, Report};
+use margay_sync::message::{BlockClaimed, ClaimBlock, Family, PodReport, Pool, Report};
 use margay_sync::replica::Replica;
 use serde_json::{Value, json};
 
@@ -256,4 +256,87 @@ async fn owners_of_objects_are_told_in_events() {
         count + 1
     );
     again.stop().await;
+}
+
+#[tokio::test]
+async fn of_overlapping_pools_the_later_one_gives_nothing_and_is_told_of() {
+    let Some(cluster) = Cluster::start("of_overlapping_pools").await else {
+        return;
+    };
+    // By name too, if both are of one second.
+    let (node, older, later) = (
+        cluster.unique("n1"),
+        cluster.unique("a"),
+        cluster.unique("b"),
+    );
+    cluster.node(&node, "192.0.2.1").await;
+    cluster
+        .apply::<Node>(json!({
+            "metadata": {"name": node, "labels": {"test": older}},
+            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+        }))
+        .await;
+    let pool = |name: &str, cidr: &str| {
+        json!({
+            "metadata": {"name": name},
+            "spec": {"cidr": cidr, "nodeSelector": {"matchLabels": {"test": older}}},
+        })
+    };
+    cluster.apply::<IpPool>(pool(&older, "10.78.0.0/26")).await;
+    let controller = cluster.controller("c1").await;
+    let mut agent = cluster.agent(&controller, &node).await;
+    let claim = ClaimBlock { family: Family::V4 };
+    let claimed: BlockClaimed = json(agent.send(Method::POST, "blocks", &claim).await).await;
+    assert_eq!(claimed.block.to_string(), "10.78.0.0/26");
+    cluster.apply::<IpPool>(pool(&later, "10.78.0.0/24")).await;
+    until(async || {
+        let events = cluster.list::<Event>(Some("default")).await;
+        events.iter().any(|event| {
+            let words = event.data["note"].as_str().unwrap_or_default();
+            event.data["regarding"]["name"] == json!(later)
+                && event.data["reason"] == json!("Contradiction")
+                && words.contains(&format!("the older IPPool {older}"))
+        })
+    })
+    .await;
+    // There is no other block: that of the later pool is not given out.
+    let (code, reason) = refusal(agent.send(Method::POST, "blocks", &claim).await).await;
+    assert_eq!(code, 409, "{reason}");
+    assert!(reason.contains("10.78.0.0/26"), "{reason}");
+    let mut stream = agent.watch(Replica::default()).await;
+    let network = stream.in_sync().await.network.clone().unwrap();
+    assert!(network.blocks.contains(&claimed.block));
+    let of_later = |pool: &&Pool| pool.cidr.to_string() == "10.78.0.0/24";
+    assert!(!network.pools.iter().find(of_later).unwrap().usable);
+    cluster.delete::<IpPool>(None, &later).await;
+    cluster.delete::<IpPool>(None, &older).await;
+    cluster.delete::<Node>(None, &node).await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_asks_for_an_address_is_told_that_it_cannot() {
+    let Some(cluster) = Cluster::start("a_pod_that_asks").await else {
+        return;
+    };
+    let namespace = cluster.namespace.clone();
+    cluster
+        .apply::<Pod>(json!({
+            "metadata": {
+                "name": "picky", "namespace": namespace,
+                "annotations": {"cni.projectcalico.org/ipAddrs": "[\"10.0.0.1\"]"},
+            },
+            "spec": {"containers": [{"name": "c", "image": "i"}]},
+        }))
+        .await;
+    let controller = cluster.controller("c1").await;
+    until(async || {
+        let events = cluster.list::<Event>(Some(&namespace)).await;
+        events.iter().any(|event| {
+            event.data["regarding"]["name"] == json!("picky")
+                && event.data["reason"] == json!("Ignored")
+        })
+    })
+    .await;
+    controller.stop().await;
 }

@@ -192,6 +192,34 @@ fn a_wrong_token_is_refused_and_the_reason_shown() {
     lab.wait_ready().unwrap();
 }
 
+/// As with a projected token: kubelet puts the next one into the file, and a while later the one before is no good.
+#[test]
+fn a_token_that_ends_is_read_anew_and_nothing_is_lost() {
+    let _others = together();
+    let documents = [
+        pod("a", "n1"),
+        pod("b", "n2"),
+        only_from("some", "b", &["a", "c"]),
+    ];
+    let mut lab = raise(2, documents);
+    let (file, accepted) = (
+        lab.node_folder("n1").join("token"),
+        lab.folder().join("tokens"),
+    );
+    let old = fs::read_to_string(&file).unwrap();
+    fs::write(&file, "next").unwrap();
+    let both = fs::read_to_string(&accepted).unwrap();
+    fs::write(&accepted, both.replace(old.trim(), "next")).unwrap();
+    // What n1 says next is refused on the connection that it has; n2 hears of the pod only if n1 says it again.
+    lab.apply(pod("c", "n1")).unwrap();
+    lab.start_pods(&[id("c")]).unwrap();
+    lab.settle().unwrap();
+    for from in ["a", "c"] {
+        let shot = shot(&lab, from, "b", Protocol::Tcp);
+        assert!(gets_through(&mut lab, shot), "from {from}");
+    }
+}
+
 #[test]
 fn a_stream_of_garbage_is_refused_and_the_reason_shown() {
     let _others = together();

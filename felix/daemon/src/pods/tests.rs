@@ -27,6 +27,24 @@ fn addresses_of_the_pod_object_are_used_exactly() {
 }
 
 #[test]
+fn an_address_that_another_attachment_has_is_refused_by_name() {
+    let mut pods = pods();
+    let asking = Endpoint {
+        addresses: ips(&["192.0.2.77"]),
+        ..endpoint("")
+    };
+    let endpoints = ["front", "thief"].map(|name| (PodId::new("web", name), asking.clone()));
+    let endpoints = endpoints.into();
+    admitted(admit(&mut pods, "c1", "", &endpoints, None));
+    let thief = pod("thief", "");
+    let refused = pods.admit(&attachment("c2"), &thief, &endpoints, None, 0);
+    let Admission::Wait(why) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(why.to_string(), "192.0.2.77 is in use by c1/eth0");
+}
+
+#[test]
 fn what_is_missing_is_waited_for_and_nothing_is_held_back() {
     let mut pods = pods();
     let id = PodId::new("web", "front");

@@ -114,7 +114,7 @@ fn size_and_start(lab: &mut Lab, report: &mut Report) -> Result<()> {
         report,
         "felix with BGP and 100 pods, resident",
         resident,
-        "MB",
+        "MiB",
         15.0,
     );
     let mut starts = Vec::new();

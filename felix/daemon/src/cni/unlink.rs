@@ -12,6 +12,9 @@ use crate::gather::{Gatherer, Outcome};
 /// The group of links that are about to go (`mgy` and 1, in octets). Nobody else has a reason to use it.
 const GOING: u32 = u32::from_be_bytes(*b"mgy\x01");
 
+/// How long the first of many waits for the others: else they would go one deletion later.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// The handle of the thread that does it.
 #[derive(Clone, Debug)]
 pub(crate) struct Unlinker(Gatherer<String, ()>);
@@ -19,7 +22,7 @@ pub(crate) struct Unlinker(Gatherer<String, ()>);
 impl Unlinker {
     /// Starts the thread, in the network namespace of the caller.
     pub(crate) fn start() -> std::io::Result<Self> {
-        Gatherer::start("unlink", Duration::ZERO, |names| unlink(&names)).map(Self)
+        Gatherer::start("unlink", PAUSE, |names| unlink(&names)).map(Self)
     }
 
     /// Orders a link to be deleted, and says when it is gone or cannot be.

@@ -109,12 +109,12 @@ fn noticed(samples: &Samples, event: Instant, allowed: bool) -> Option<Duration>
 }
 
 fn size_and_start(lab: &mut Lab, report: &mut Report) -> Result<()> {
-    let resident = resident_mib(lab.felix_pid("n1")?)?;
+    let resident = resident_mb(lab.felix_pid("n1")?)?;
     add(
         report,
         "felix with BGP and 100 pods, resident",
         resident,
-        "MiB",
+        "MB",
         15.0,
     );
     let mut starts = Vec::new();
@@ -149,14 +149,14 @@ fn in_sync(lab: &Lab) -> Result<(), String> {
     }
 }
 
-fn resident_mib(pid: u32) -> Result<f64> {
+fn resident_mb(pid: u32) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
         .context("no VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
+    Ok(kib * 1024.0 / 1e6)
 }
 
 fn objects() -> Result<Objects> {

@@ -20,6 +20,7 @@ pub(crate) mod attach;
 mod check;
 pub(crate) mod configuration;
 pub(crate) mod forget;
+mod pace;
 mod receive;
 mod reclaim;
 mod sandbox;

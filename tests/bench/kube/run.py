@@ -5,8 +5,11 @@ Rows go to target/bench/kube.jsonl too. What the figures mean: README.md beside 
 """
 
 import argparse
+import ast
 import json
 import pathlib
+import re
+import statistics
 import subprocess
 import sys
 
@@ -47,6 +50,7 @@ def main():
     parser.add_argument("--peers", default="ptp,margay")
     parser.add_argument("--only", default=",".join(ALL))
     parser.add_argument("--image", help="an archive of Margay's image (default: `make image`)")
+    parser.add_argument("--steps", action="store_true", help="say too where the time of an ADD goes: felix' log at debug")
     parser.add_argument("--gap", type=int, default=100, help="pods of the start gap")
     arguments = parser.parse_args()
     results = {peer: measure(peer, arguments) for peer in arguments.peers.split(",")}
@@ -63,7 +67,7 @@ def measure(peer, arguments):
     out.parent.mkdir(exist_ok=True)
     with Cluster(f"bench-{peer}", family="ipv4") as cluster:
         cluster.up(images)
-        plugin = (ptp if peer == "ptp" else margay)(cluster)
+        plugin = ptp(cluster) if peer == "ptp" else margay(cluster, arguments.steps)
         cluster.wait("all nodes are Ready", 120, lambda: scenarios.ready_nodes(cluster) == len(cluster.nodes))
         kube = f"{programs.HERE}/kube --name {cluster.name}"
         command = [sys.executable, HERE / "netmeas.py", f"--kubeconfig={cluster.state}/admin.conf", f"--node-exec={kube} exec {{node}} --"]
@@ -73,11 +77,16 @@ def measure(peer, arguments):
         inside = ["nsenter", f"--net=/run/netns/{cluster.prefix}cp", "--", "env", f"PATH={programs.BIN}:/usr/sbin:/usr/bin:/sbin:/bin"]
         before = len(lines(out))
         subprocess.run([str(part) for part in inside + command], check=True, stdout=sys.stderr)
+        if peer == "margay" and arguments.steps:
+            tell_steps(cluster)
         return {row["what"]: row["result"] for row in lines(out)[before:]}
 
 
-def margay(cluster):
+def margay(cluster, steps):
     cluster.kubectl("apply", "-f", str(programs.REPO / "manifests/margay.yaml"))
+    if steps:
+        cluster.kubectl("-n", scenarios.SYSTEM, "set", "env", "daemonset/margay-felix", "RUST_LOG=info,margay_felix::cni::pace=debug")
+        cluster.kubectl("-n", scenarios.SYSTEM, "rollout", "status", "daemonset/margay-felix", "--timeout=120s")
     cluster.wait("all nodes are Ready", 120, lambda: scenarios.ready_nodes(cluster) == len(cluster.nodes))
     for node in cluster.nodes:
         # The plugin answers to this name too, which the wrapper does not.
@@ -102,6 +111,19 @@ def ptp(cluster):
     return "ptp"
 
 
+def tell_steps(cluster):
+    """Prints where felix' part of an ADD goes, of pods one by one (s) and of the burst (b)."""
+    taken = {}
+    for node in cluster.nodes:
+        for line in cluster.kubectl("-n", scenarios.SYSTEM, "logs", scenarios.felix(cluster, node)).splitlines():
+            found = re.search(r"pod=\"?netmeas/([sb])\d+.*steps=(\[.*?\])", line)
+            for step, micros in ast.literal_eval(found[2]) if found else ():
+                taken.setdefault(found[1], {}).setdefault(step, []).append(micros / 1000)
+    for kind, steps in sorted(taken.items()):
+        shown = (f"{step} {statistics.median(values):.2f} ({max(values):.1f})" for step, values in steps.items())
+        print(f"ADD in felix, {'one by one' if kind == 's' else 'burst'}, p50 (max) ms: {', '.join(shown)}")
+
+
 def wrap(cluster, node, plugin):
     """Puts the timing wrapper before a plugin."""
     cluster.exec(node, "mv", f"/opt/cni/bin/{plugin}", f"/opt/cni/bin/{plugin}.real")
@@ -121,6 +143,12 @@ def table(results):
         missed = reached is not None and (not isinstance(value, (int, float)) or (comparable and not reached(value, peer)))
         good &= not missed
         print(f"{name:45} {value!s:>10} {peer if peer is not None else '–'!s:>10} {ratio:>7}  {goal}{' MISSED' if missed else ''}")
+    for peer, result in results.items():
+        start = result.get("podstart", {})
+        for key, what in (("burst_cpu_s", "processor seconds of the burst"), ("cni_add_cpu_ms", "processor ms of the plugin's processes in an ADD"), ("add_after_watch_single_ms", "ADD begins after a watch told of the pod, one by one, ms"),
+                          ("add_after_watch_burst_ms", "… in the burst, ms")):
+            if key in start:
+                print(f"{peer}, {what}: {json.dumps(start[key])}")
     for tag, nodes in (ours.get("usage") or {}).items():
         if tag != "latency_loaded":
             print(f"felix, {tag}: " + ", ".join(f"{node} {row['rss_mb']} MB, {row['cpu_s']} s CPU" for node, row in nodes.items()))

@@ -13,6 +13,7 @@ use margay_netlink::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::forget::{Forgetter, Forgetting};
+use super::pace::Pace;
 use super::receive::Descriptors;
 use super::sandbox;
 use super::unlink::Unlinker;
@@ -55,12 +56,15 @@ impl Attacher {
         descriptors: Descriptors,
         answer: impl FnOnce(Attached) -> std::io::Result<()>,
     ) -> Result<(), Refusal> {
+        let mut pace = Pace::begin();
         let pod_name = format!("pod {}/{}", pod.namespace, pod.name);
         let _held = self.locks.hold([pod_name, name(attachment)]);
         // Only what is older than this ADD may be detached by a note of the plugin.
         self.forget_tombstone(attachment);
+        pace.done("alone");
         let (record, realised) = self.admit(attachment, pod)?;
-        match self.make(&record, realised, descriptors) {
+        pace.done("admitted");
+        match self.make(&record, realised, descriptors, &mut pace) {
             Ok(mtu) => {
                 self.tell(Input::Complete(attachment.clone()));
                 if answer(sandbox::result(&record, mtu, sandbox)).is_err() {
@@ -69,6 +73,8 @@ impl Attacher {
                     self.remove(attachment);
                     return Ok(());
                 }
+                pace.done("answered");
+                pace.tell();
                 // The runtime need not wait for this.
                 if let Some(note) = record.note() {
                     self.host.order(Order::Note(record.link.clone(), note));
@@ -108,13 +114,16 @@ impl Attacher {
         record: &Record,
         realised: Realised,
         descriptors: Descriptors,
+        pace: &mut Pace,
     ) -> Result<u32, Refusal> {
         // While the kernel takes the rules: a record beside its place does not count, and links that are down pass nothing.
         let mtu = self.host.mtu();
         let begun = self.journal.write(record).map_err(unrecorded);
         let begun =
             begun.and_then(|()| sandbox::create(record, mtu, &descriptors).map_err(network));
+        pace.done("linked");
         in_force(realised)?;
+        pace.done("in force");
         let (link, pod_mac) = begun?;
 
         let forgetting = self.forget_strangers(record).map_err(remembered)?;
@@ -122,13 +131,16 @@ impl Attacher {
         sandbox::furnish(record, &link, &mut inside).map_err(network)?;
         // No packet passes before those connections are gone.
         forgetting.wait().map_err(remembered)?;
+        pace.done("furnished");
         let end = sandbox::host_end(record, &link, pod_mac);
         self.host
             .ask(|answer| Order::Attach(end, answer))
             .ok_or_else(ending)?
             .map_err(network)?;
+        pace.done("routed");
         sandbox::settle(&link, &mut inside).map_err(network)?;
         self.journal.keep(record).map_err(unrecorded)?;
+        pace.done("settled");
         Ok(mtu)
     }
 

@@ -1,5 +1,7 @@
 //! Who may speak for which node.
 
+use std::time::Instant;
+
 use margay_policy::model::NodeName;
 
 use crate::cluster::review::Reviewer;
@@ -49,14 +51,18 @@ pub(crate) enum Denied {
 }
 
 impl Identity {
-    /// Whether the bearer of `token` may speak for `node`.
+    /// Whether the bearer of `token` may speak for `node`, and until when; `None` is for ever.
     ///
     /// # Errors
     /// [`Denied`], with a sentence.
-    pub(crate) async fn check(&self, node: &NodeName, token: Option<&str>) -> Result<(), Denied> {
+    pub(crate) async fn check(
+        &self,
+        node: &NodeName,
+        token: Option<&str>,
+    ) -> Result<Option<Instant>, Denied> {
         let token = token.ok_or(Denied::Missing)?;
         match self {
-            Self::File(tokens) => tokens.check(node, token),
+            Self::File(tokens) => tokens.check(node, token).map(|()| None),
             Self::Review(reviewer) => reviewer.check(node, token).await,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -151,8 +151,13 @@ async fn serve_connection(
     }
 }
 
-/// The node of the path, once its token is checked.
-struct Agent(NodeName);
+/// Who asks, once the token is checked.
+struct Agent {
+    /// The node of the path.
+    node: NodeName,
+    /// When the token's time is over.
+    until: Option<Instant>,
+}
 
 impl FromRequestParts<Arc<Shared>> for Agent {
     type Rejection = Response;
@@ -168,7 +173,7 @@ impl FromRequestParts<Arc<Shared>> for Agent {
             .and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.strip_prefix("Bearer "));
         let checked = shared.identity.check(&node, token).await;
-        checked.map_err(|denied| {
+        let until = checked.map_err(|denied| {
             warn!(%node, error = %denied, "a request is refused");
             let status = match denied {
                 Denied::Missing | Denied::Wrong(_) | Denied::Invalid(_) => StatusCode::UNAUTHORIZED,
@@ -177,7 +182,7 @@ impl FromRequestParts<Arc<Shared>> for Agent {
             };
             refuse(status, denied)
         })?;
-        Ok(Self(node))
+        Ok(Self { node, until })
     }
 }
 
@@ -192,7 +197,7 @@ struct Place {
 
 /// `GET /v1/nodes/{node}/watch?run=&from=&state=`
 async fn watch_node(
-    Agent(node): Agent,
+    Agent { node, until }: Agent,
     place: Result<Query<Place>, axum::extract::rejection::QueryRejection>,
     State(shared): State<Arc<Shared>>,
 ) -> Response {
@@ -217,6 +222,7 @@ async fn watch_node(
     let reader = Reader {
         node,
         shared,
+        until,
         place,
         digest,
         changed,
@@ -233,6 +239,8 @@ async fn watch_node(
 struct Reader {
     node: NodeName,
     shared: Arc<Shared>,
+    /// When the stream ends, with the token that it was asked for with.
+    until: Option<Instant>,
     place: Option<Revision>,
     /// Of what the reader came with.
     digest: Option<String>,
@@ -248,6 +256,10 @@ impl Reader {
                 changed = self.changed.changed() => changed.ok()?,
                 () = tokio::time::sleep(self.shared.heartbeat) => {}
                 () = self.shared.stop.cancelled() => return None,
+                () = over(self.until) => {
+                    info!(node = %self.node, "the time of a stream's token is over");
+                    return None;
+                }
             }
         }
         self.changed.mark_unchanged();
@@ -269,6 +281,14 @@ impl Reader {
     }
 }
 
+/// Waits until then, or for ever.
+async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Drop for Reader {
     fn drop(&mut self) {
         info!(node = %self.node, "a stream ended");
@@ -279,7 +299,11 @@ impl Drop for Reader {
 }
 
 /// `PUT /v1/nodes/{node}/report`
-async fn report(Agent(node): Agent, State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+async fn report(
+    Agent { node, .. }: Agent,
+    State(shared): State<Arc<Shared>>,
+    body: Bytes,
+) -> Response {
     match serde_json::from_slice::<Report>(&body) {
         Err(error) => garbled(&node, &error),
         Ok(report) => {
@@ -337,7 +361,7 @@ async fn take_report(shared: &Shared, node: NodeName, report: Report) -> Respons
 
 /// `POST /v1/nodes/{node}/blocks`
 async fn claim_block(
-    Agent(node): Agent,
+    Agent { node, .. }: Agent,
     State(shared): State<Arc<Shared>>,
     body: Bytes,
 ) -> Response {

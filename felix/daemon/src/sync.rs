@@ -43,6 +43,8 @@ const REPORT: Duration = Duration::from_secs(30);
 const PODS_PAUSE: Duration = Duration::from_millis(5);
 /// Least time between two reports that only tell of counters and progress.
 const REPORT_PAUSE: Duration = Duration::from_millis(50);
+/// How often to look whether there is another token: the kubelet brings one when a fifth of the last one's time is left.
+const TOKEN_LOOK: Duration = Duration::from_secs(10);
 /// How long until a refused claim is made again.
 const CLAIM_AGAIN: Duration = Duration::from_secs(5);
 
@@ -74,11 +76,16 @@ impl Client {
         let mut wait = FIRST_WAIT;
         loop {
             let begun = clock::now();
-            let reason = match self.connected().await {
-                Ok(()) => "the controller ended the stream".to_owned(),
+            let ended = self.connected().await;
+            self.replica.disconnected();
+            let reason = match ended {
+                Ok(Ended::ForToken) => {
+                    tracing::info!("there is another token: it is shown to the controller");
+                    continue;
+                }
+                Ok(Ended::ByController) => "the controller ended the stream".to_owned(),
                 Err(error) => format!("{error:#}"),
             };
-            self.replica.disconnected();
             let told = self.link.send_if_modified(|link| {
                 let down = Link::Down {
                     reason: reason.clone(),
@@ -104,7 +111,7 @@ impl Client {
     }
 
     /// One connection, until it ends.
-    async fn connected(&mut self) -> anyhow::Result<()> {
+    async fn connected(&mut self) -> anyhow::Result<Ended> {
         let connection = connect::connect(&self.controller).await?;
         let mut requests = connection.requests;
         let _driver = connection.driver;
@@ -124,11 +131,13 @@ impl Client {
             bgp: self.bgp.clone(),
             link: self.link.subscribe(),
         };
-        // Both end with this function.
+        let controller = self.controller.clone();
+        // All end with this function.
         tokio::select! {
-            ended = self.follow(stream) => ended,
-            ended = talk.report_changes() => ended,
-            never = talk.claim_blocks() => never,
+            ended = self.follow(stream) => ended.map(|()| Ended::ByController),
+            ended = talk.report_changes() => ended.map(|()| Ended::ByController),
+            never = talk.claim_blocks() => never.map(|()| Ended::ByController),
+            () = another_token(&controller, &talk.bearer, TOKEN_LOOK) => Ok(Ended::ForToken),
         }
     }
 
@@ -229,6 +238,25 @@ impl Client {
                 state: self.replica.state(),
             };
             self.kept.replace(&encode(&snapshot));
+        }
+    }
+}
+
+/// Why a connection ended.
+enum Ended {
+    /// The controller ended the stream.
+    ByController,
+    /// We did, to show another token before the time of the one that was shown is over.
+    ForToken,
+}
+
+/// Waits until the file has another token than the one that was shown, and looks so often.
+async fn another_token(controller: &Controller, shown: &str, look: Duration) {
+    loop {
+        tokio::time::sleep(look).await;
+        // One that cannot be read now is no reason to give up a connection.
+        if connect::bearer(controller).is_ok_and(|bearer| bearer != shown) {
+            return;
         }
     }
 }

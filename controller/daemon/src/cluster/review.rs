@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -40,8 +42,8 @@ pub(crate) struct Reviewer {
 #[derive(Clone, Debug)]
 struct Answer {
     at: Instant,
-    /// Seconds since 1970 when the token expires, as it says itself.
-    expires: u64,
+    /// Seconds since 1970 when the token expires, if it says so itself.
+    expires: Option<u64>,
     result: Result<NodeName, Denied>,
 }
 
@@ -55,14 +57,19 @@ impl Reviewer {
         }
     }
 
-    /// Whether the bearer of `token` may speak for `node`.
+    /// Whether the bearer of `token` may speak for `node`, and until when; `None` if the token does not say.
     ///
     /// # Errors
     /// [`Denied`], with a sentence.
-    pub(crate) async fn check(&self, node: &NodeName, token: &str) -> Result<(), Denied> {
+    pub(crate) async fn check(
+        &self,
+        node: &NodeName,
+        token: &str,
+    ) -> Result<Option<Instant>, Denied> {
         let owner = self.owner(token).await?;
         if owner == *node {
-            return Ok(());
+            let left = expiry(token).map(|end| end.saturating_sub(clock::unix_seconds()));
+            return Ok(left.map(|left| clock::now() + Duration::from_secs(left)));
         }
         Err(Denied::OtherNode {
             owner,
@@ -97,7 +104,7 @@ impl Reviewer {
             Err(_) => format!("no answer within {} s", ANSWER.as_secs()),
         };
         match known {
-            Some(answer) if answer.expires > clock::unix_seconds() => {
+            Some(answer) if answer.expires.is_some_and(|at| at > clock::unix_seconds()) => {
                 debug!(
                     reason,
                     "the API server cannot be asked about a token; its last answer holds"
@@ -108,11 +115,13 @@ impl Reviewer {
         }
     }
 
-    fn remember(&self, hash: [u8; 32], expires: u64, result: Result<NodeName, Denied>) {
+    fn remember(&self, hash: [u8; 32], expires: Option<u64>, result: Result<NodeName, Denied>) {
         let mut answers = self.answers();
         let (now, seconds) = (clock::now(), clock::unix_seconds());
         if answers.len() >= REMEMBERED {
-            answers.retain(|_, answer| answer.is_fresh(now) && answer.expires > seconds);
+            answers.retain(|_, answer| {
+                answer.is_fresh(now) && answer.expires.is_none_or(|at| at > seconds)
+            });
         }
         if answers.len() < REMEMBERED {
             let answer = Answer {
@@ -170,39 +179,13 @@ fn judge(review: &TokenReview, agents: &str) -> Result<NodeName, Denied> {
     }
 }
 
-/// Seconds since 1970 when a token expires, by its own words; 0 if it does not say. The API server has
-/// checked them.
-fn expiry(token: &str) -> u64 {
-    let claims = token.split('.').nth(1).and_then(base64_url);
-    let claims =
-        claims.and_then(|octets| serde_json::from_slice::<serde_json::Value>(&octets).ok());
-    claims
-        .and_then(|claims| claims.get("exp")?.as_u64())
-        .unwrap_or_default()
-}
-
-/// Decodes base64 with the alphabet of URLs and without padding (RFC 7515 §2).
-fn base64_url(text: &str) -> Option<Vec<u8>> {
-    let mut octets = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut bits, mut count) = (0_u32, 0_u32);
-    for character in text.bytes() {
-        let value = match character {
-            b'A'..=b'Z' => character - b'A',
-            b'a'..=b'z' => character - b'a' + 26,
-            b'0'..=b'9' => character - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            let [.., octet] = (bits >> count).to_be_bytes();
-            octets.push(octet);
-        }
-    }
-    Some(octets)
+/// Seconds since 1970 when a token expires, by its own words. The API server has checked them.
+fn expiry(token: &str) -> Option<u64> {
+    let claims = BASE64_URL_SAFE_NO_PAD
+        .decode(token.split('.').nth(1)?)
+        .ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    claims.get("exp")?.as_u64()
 }
 
 #[cfg(test)]

@@ -46,8 +46,7 @@ impl Drop for Driver {
 
 /// Opens a connection. Certificates and token are read anew each time: they may have been replaced.
 pub(super) async fn connect(controller: &Controller) -> anyhow::Result<Connection> {
-    let token = std::fs::read_to_string(&controller.token_file)
-        .with_context(|| format!("cannot read the token {}", controller.token_file.display()))?;
+    let bearer = bearer(controller)?;
     let config = trust(&controller.ca)?;
     let address = &controller.address;
     let tcp = timeout(PATIENCE, TcpStream::connect(address))
@@ -81,9 +80,16 @@ pub(super) async fn connect(controller: &Controller) -> anyhow::Result<Connectio
     Ok(Connection {
         requests,
         authority: NAME.to_owned(),
-        bearer: format!("Bearer {}", token.trim()),
+        bearer,
         driver: Driver(driver),
     })
+}
+
+/// How we show the token that is in its file now.
+pub(super) fn bearer(controller: &Controller) -> anyhow::Result<String> {
+    let token = std::fs::read_to_string(&controller.token_file)
+        .with_context(|| format!("cannot read the token {}", controller.token_file.display()))?;
+    Ok(format!("Bearer {}", token.trim()))
 }
 
 /// TLS that trusts this authority and no other.

@@ -1,14 +1,17 @@
 use super::*;
 
-fn client(path: &std::path::Path, core: mpsc::Sender<Input>) -> Client {
-    let controller = Controller {
+fn controller(token_file: PathBuf) -> Controller {
+    Controller {
         address: "192.0.2.1:7443".to_owned(),
         node: NodeName("n1".to_owned()),
         ca: PathBuf::new(),
-        token_file: PathBuf::new(),
-    };
+        token_file,
+    }
+}
+
+fn client(path: &std::path::Path, core: mpsc::Sender<Input>) -> Client {
     Client {
-        controller,
+        controller: controller(PathBuf::new()),
         replica: Replica::default(),
         anew: false,
         kept: Kept::new(path.to_owned(), crate::saver::Saver::start().unwrap()),
@@ -72,5 +75,30 @@ fn the_core_hears_of_nothing_that_is_not_written_down() {
             take.await.unwrap();
             told.recv().await.unwrap();
         }
+    });
+}
+
+#[test]
+fn another_token_in_the_file_is_noticed_and_one_that_is_missing_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (controller, look) = (controller(file.clone()), Duration::from_millis(1));
+        let mut another = std::pin::pin!(another_token(&controller, "Bearer first", look));
+        for content in [Some("first\n"), None, Some("first")] {
+            match content {
+                Some(content) => std::fs::write(&file, content).unwrap(),
+                None => std::fs::remove_file(&file).unwrap(),
+            }
+            let looks = timeout(20 * look, &mut another).await;
+            assert!(looks.is_err(), "{content:?} is no other token");
+        }
+        std::fs::write(&file, "second").unwrap();
+        let noticed = timeout(Duration::from_secs(20), another).await;
+        noticed.expect("the second token is noticed");
     });
 }

@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
 use kube::{Api, Client, Config, Resource, ResourceExt};
-use margay_api::v1::crds;
+use margay_api::v1::{IpPool, crds};
 use margay_controller::controller::{self, Controller, Settings, Source};
 use serde_json::{Value, json};
 
@@ -186,8 +186,26 @@ impl Cluster {
 
     /// A node with one address, and a pod of felix on it.
     pub(crate) async fn node(&self, name: &str, address: &str) {
-        self.apply::<Node>(json!({
+        self.node_with(name, address, json!({})).await;
+    }
+
+    /// The same, for pools of `test` alone ([`Self::pool`]): nodes of other tests use others.
+    pub(crate) async fn node_of(&self, test: &str, name: &str, address: &str) {
+        self.node_with(name, address, json!({"test": test})).await;
+    }
+
+    /// A pool for the nodes of `test` alone.
+    pub(crate) async fn pool(&self, test: &str, name: &str, cidr: &str) {
+        self.apply::<IpPool>(json!({
             "metadata": {"name": name},
+            "spec": {"cidr": cidr, "nodeSelector": {"matchLabels": {"test": test}}},
+        }))
+        .await;
+    }
+
+    async fn node_with(&self, name: &str, address: &str, labels: Value) {
+        self.apply::<Node>(json!({
+            "metadata": {"name": name, "labels": labels},
             "status": {"addresses": [{"type": "InternalIP", "address": address}]},
         }))
         .await;

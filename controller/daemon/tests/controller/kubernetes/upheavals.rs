@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use hyper::Method;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -16,15 +17,15 @@ use super::cluster::{Cluster, until};
 use super::proxy::Proxy;
 use crate::harness::{json, refusal};
 
-/// The same token with a time that is over, signed by the key of the API server.
-const EXPIRE: &str = r#"
+/// The same token with another end, in seconds from now, signed by the key of the API server.
+const SIGN: &str = r#"
 import base64, json, subprocess, sys, time
 decode = lambda text: base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 encode = lambda octets: base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 head, claims, _ = sys.stdin.read().strip().split(".")
 claims = json.loads(decode(claims))
-for claim, age in ("iat", 7200), ("nbf", 7200), ("exp", 3600):
-    claims[claim] = int(time.time()) - age
+for claim, at in ("iat", -7200), ("nbf", -7200), ("exp", int(sys.argv[2])):
+    claims[claim] = int(time.time()) + at
 text = head + "." + encode(json.dumps(claims).encode())
 signed = subprocess.run(["openssl", "dgst", "-sha256", "-sign", sys.argv[1]], input=text.encode(), stdout=subprocess.PIPE, check=True).stdout
 # ASN.1 (SEQUENCE of two INTEGERs) to r and s of 32 octets each (RFC 7518 section 3.4).
@@ -35,7 +36,7 @@ print(text + "." + encode(raw))
 "#;
 
 #[tokio::test]
-async fn a_token_whose_time_is_over_is_refused_and_with_the_next_one_nothing_is_lost() {
+async fn a_token_whose_time_is_over_is_refused_its_stream_ends_and_with_the_next_nothing_is_lost() {
     let Some(cluster) = Cluster::start("a_token_whose_time_is_over").await else {
         return;
     };
@@ -49,11 +50,16 @@ async fn a_token_whose_time_is_over_is_refused_and_with_the_next_one_nothing_is_
     cluster.node(&node, "192.0.2.1").await;
     let controller = cluster.controller("c1").await;
     let token = cluster.token(&node, "margay").await;
-    let mut agent = cluster.agent_with(&controller, &node, &token).await;
+    // Long enough to begin with.
+    let short = ending(&token, &key, 8);
+    let mut agent = cluster.agent_with(&controller, &node, &short).await;
     let mut stream = agent.watch(Replica::default()).await;
     stream.in_sync().await;
+    let ended = async { while stream.next().await.is_some() {} };
+    let ended = tokio::time::timeout(Duration::from_mins(1), ended).await;
+    ended.expect("the stream ends with its token");
 
-    let expired = expired(&token, &key);
+    let expired = ending(&token, &key, -3600);
     let mut late = cluster.agent_with(&controller, &node, &expired).await;
     let refused = late.request(Method::GET, "watch", Vec::new()).await;
     let (code, reason) = refusal(refused).await;
@@ -71,10 +77,11 @@ async fn a_token_whose_time_is_over_is_refused_and_with_the_next_one_nothing_is_
     controller.stop().await;
 }
 
-fn expired(token: &str, key: &std::path::Path) -> String {
+fn ending(token: &str, key: &std::path::Path, seconds: i32) -> String {
     let mut python = Command::new("python3")
-        .args(["-c", EXPIRE])
+        .args(["-c", SIGN])
         .arg(key)
+        .arg(seconds.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -92,22 +99,10 @@ async fn an_api_server_that_is_away_ends_nothing_and_what_it_missed_follows() {
     let Some(cluster) = Cluster::start("an_api_server_that_is_away").await else {
         return;
     };
-    let node = cluster.unique("n1");
-    cluster.node(&node, "192.0.2.1").await;
     // A pool of this test alone: a claim is refused for no other reason.
-    let pool = cluster.unique("pool");
-    cluster
-        .apply::<Node>(json!({
-            "metadata": {"name": node, "labels": {"test": pool}},
-            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
-        }))
-        .await;
-    cluster
-        .apply::<IpPool>(json!({
-            "metadata": {"name": pool},
-            "spec": {"cidr": "10.80.0.0/24", "nodeSelector": {"matchLabels": {"test": pool}}},
-        }))
-        .await;
+    let (node, pool) = (cluster.unique("n1"), cluster.unique("pool"));
+    cluster.node_of(&pool, &node, "192.0.2.1").await;
+    cluster.pool(&pool, &pool, "10.80.0.0/24").await;
     let namespace = cluster.namespace.clone();
     let pod = async |name: &str| {
         let pod = json!({
@@ -182,20 +177,11 @@ async fn two_that_both_lead_give_no_block_twice_and_take_none_from_the_living() 
     for (n, node) in nodes.iter().enumerate() {
         let address = format!("192.0.2.{}", n + 1);
         for cluster in [&one, &two] {
-            cluster.node(node, &address).await;
+            cluster.node_of(&pool, node, &address).await;
         }
-        let labelled = json!({
-            "metadata": {"name": node, "labels": {"test": pool}},
-            "status": {"addresses": [{"type": "InternalIP", "address": address}]},
-        });
-        one.apply::<Node>(labelled).await;
     }
     // Room for eight blocks.
-    one.apply::<IpPool>(json!({
-        "metadata": {"name": pool},
-        "spec": {"cidr": "10.79.0.0/23", "nodeSelector": {"matchLabels": {"test": pool}}},
-    }))
-    .await;
+    one.pool(&pool, &pool, "10.79.0.0/23").await;
     let controllers = [one.controller("c1").await, two.controller("c2").await];
     let mut claims = tokio::task::JoinSet::new();
     for node in &nodes {

@@ -49,20 +49,8 @@ async fn a_block_is_an_object_and_goes_with_its_node() {
         return;
     };
     let (node, pool) = (cluster.unique("n1"), cluster.unique("pool"));
-    cluster.node(&node, "192.0.2.1").await;
-    // A label of this test alone: other tests' nodes use other pools.
-    cluster
-        .apply::<Node>(json!({
-            "metadata": {"name": node, "labels": {"test": pool}},
-            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
-        }))
-        .await;
-    cluster
-        .apply::<IpPool>(json!({
-            "metadata": {"name": pool},
-            "spec": {"cidr": "10.77.0.0/24", "nodeSelector": {"matchLabels": {"test": pool}}},
-        }))
-        .await;
+    cluster.node_of(&pool, &node, "192.0.2.1").await;
+    cluster.pool(&pool, &pool, "10.77.0.0/24").await;
     let controller = cluster.controller("c1").await;
     let mut agent = cluster.agent(&controller, &node).await;
     let claim = ClaimBlock { family: Family::V4 };
@@ -269,26 +257,14 @@ async fn of_overlapping_pools_the_later_one_gives_nothing_and_is_told_of() {
         cluster.unique("a"),
         cluster.unique("b"),
     );
-    cluster.node(&node, "192.0.2.1").await;
-    cluster
-        .apply::<Node>(json!({
-            "metadata": {"name": node, "labels": {"test": older}},
-            "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
-        }))
-        .await;
-    let pool = |name: &str, cidr: &str| {
-        json!({
-            "metadata": {"name": name},
-            "spec": {"cidr": cidr, "nodeSelector": {"matchLabels": {"test": older}}},
-        })
-    };
-    cluster.apply::<IpPool>(pool(&older, "10.78.0.0/26")).await;
+    cluster.node_of(&older, &node, "192.0.2.1").await;
+    cluster.pool(&older, &older, "10.78.0.0/26").await;
     let controller = cluster.controller("c1").await;
     let mut agent = cluster.agent(&controller, &node).await;
     let claim = ClaimBlock { family: Family::V4 };
     let claimed: BlockClaimed = json(agent.send(Method::POST, "blocks", &claim).await).await;
     assert_eq!(claimed.block.to_string(), "10.78.0.0/26");
-    cluster.apply::<IpPool>(pool(&later, "10.78.0.0/24")).await;
+    cluster.pool(&older, &later, "10.78.0.0/24").await;
     until(async || {
         let events = cluster.list::<Event>(Some("default")).await;
         events.iter().any(|event| {

@@ -251,27 +251,26 @@ impl Allocator {
 
     /// The blocks, with how many addresses of each are in use.
     pub fn usage(&self) -> BTreeMap<IpNet, u32> {
-        let mut usage: BTreeMap<IpNet, u32> = self.blocks.keys().map(|block| (*block, 0)).collect();
-        for address in self.holders.keys() {
-            if let Some(count) = self
-                .covering(*address)
-                .and_then(|block| usage.get_mut(&block))
-            {
-                *count += 1;
-            }
-        }
-        usage
+        let blocks = self.blocks.keys();
+        blocks.map(|block| (*block, self.used(*block))).collect()
+    }
+
+    /// How many addresses of a block are in use.
+    fn used(&self, block: IpNet) -> u32 {
+        let used = self
+            .holders
+            .range(block.network()..=last_address(block))
+            .count();
+        u32::try_from(used).unwrap_or(u32::MAX)
     }
 
     /// Whether to ask for one more block of `family`: fewer than `spare` addresses are free, resting
     /// ones included, or all that are free rest.
     pub fn wants_block(&self, family: Family, spare: u64, now: u64) -> bool {
         let (mut free, mut resting): (u64, u64) = (0, 0);
-        let usage = self.usage();
         for (net, block) in &self.blocks {
             if Family::of_net(*net) == family {
-                let used = usage.get(net).copied().unwrap_or_default();
-                free += block.size(*net).saturating_sub(u64::from(used));
+                free += block.size(*net).saturating_sub(self.used(*net).into());
                 let rests = |(_, at): &&(IpAddr, u64)| now.saturating_sub(*at) < self.cool_down;
                 resting += block.freed.iter().filter(rests).count() as u64;
             }
@@ -370,6 +369,11 @@ impl Block {
         let span = self.span(net);
         span.end - span.start
     }
+}
+
+/// The last address of a prefix.
+fn last_address(net: IpNet) -> IpAddr {
+    address(Family::of_net(net), range(net).1)
 }
 
 /// Whether an address of `net` is within what is handed out of it.

@@ -26,7 +26,7 @@ use crate::journal::Record;
 use crate::nft::{self, Nft, NftError};
 use crate::pods::{Admission, Pods, Stage};
 use crate::saver::Saver;
-use crate::view::{AttachedPod, View};
+use crate::view::View;
 
 /// How many repairs to remember.
 const DRIFT_KEPT: usize = 64;
@@ -199,7 +199,7 @@ impl Core {
             Input::Find(attachment, reply) => {
                 let entry = self.pods.get(&attachment);
                 let complete = entry.filter(|entry| entry.stage == Stage::Attached);
-                let _ = reply.send(complete.map(|entry| entry.record.clone()));
+                let _ = reply.send(complete.map(|entry| Record::clone(&entry.record)));
             }
             Input::List(reply) => {
                 let all = self
@@ -213,7 +213,7 @@ impl Core {
                 let podless = self.pods.entries().filter(|entry| {
                     entry.stage == Stage::Attached && !known.contains_key(&entry.record.pod)
                 });
-                let _ = reply.send(podless.map(|entry| entry.record.clone()).collect());
+                let _ = reply.send(podless.map(|entry| Record::clone(&entry.record)).collect());
             }
             Input::Repaired(drift) => {
                 self.state.drift.extend(drift);
@@ -267,8 +267,9 @@ impl Core {
                     policy.push(change);
                 }
                 Change::Network(network) => {
-                    let (before, after) = (nat(self.state.network.as_ref()), nat(network.as_ref()));
-                    self.state.network = network;
+                    let before = nat(self.state.network.as_deref());
+                    let after = nat(network.as_ref());
+                    self.state.network = network.map(Arc::new);
                     network_changed = true;
                     if before != after {
                         orders.push(self.nft.submit(nft::Change::Nat(after)));
@@ -352,7 +353,7 @@ impl Core {
                 &one.attachment,
                 &one.pod,
                 &self.state.endpoints,
-                self.state.network.as_ref(),
+                self.state.network.as_deref(),
                 clock::wall().as_secs(),
             );
             match admission {
@@ -409,7 +410,7 @@ impl Core {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let view = self.see();
         self.view.send_if_modified(|old| {
             let changed = **old != view;
@@ -420,36 +421,18 @@ impl Core {
         });
     }
 
-    fn see(&self) -> View {
+    /// Made for each change of anything, so what is large is shared with the view before.
+    fn see(&mut self) -> View {
         let blocks = self.state.blocks();
         let usage = self.pods.allocator().usage();
-        let attached = self
-            .pods
-            .entries()
-            .filter(|entry| entry.stage == Stage::Attached)
-            .map(|entry| {
-                let Record {
-                    attachment: _,
-                    pod,
-                    uid,
-                    link,
-                    addresses,
-                } = entry.record.clone();
-                let attached = AttachedPod {
-                    uid,
-                    link,
-                    addresses,
-                };
-                (pod, attached)
-            });
         View {
             received: self.state.received.clone(),
             realised: self.state.realised.clone(),
             network: self.state.network.clone(),
             wants: self
                 .pods
-                .wants(self.state.network.as_ref(), clock::wall().as_secs()),
-            pods: attached.collect(),
+                .wants(self.state.network.as_deref(), clock::wall().as_secs()),
+            pods: self.pods.attached(),
             outside: self.pods.outside(&blocks),
             blocks: blocks
                 .into_iter()

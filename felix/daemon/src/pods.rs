@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use margay_cni::request::{Attachment, Pod};
@@ -24,12 +25,14 @@ const SPARE: u64 = 16;
 pub(crate) struct Pods {
     allocator: Allocator,
     entries: BTreeMap<Attachment, Entry>,
+    /// Records of complete attachments, as long as they are the same.
+    attached: Option<Arc<[Arc<Record>]>>,
 }
 
 /// An attachment and how far it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    pub(crate) record: Record,
+    pub(crate) record: Arc<Record>,
     pub(crate) stage: Stage,
 }
 
@@ -87,6 +90,7 @@ impl Pods {
         Self {
             allocator,
             entries: BTreeMap::new(),
+            attached: None,
         }
     }
 
@@ -108,6 +112,7 @@ impl Pods {
         for holder in lost {
             self.allocator.release(&holder, now);
         }
+        self.attached = None;
         for record in records {
             for address in &record.addresses {
                 if let Err(error) = self
@@ -117,11 +122,12 @@ impl Pods {
                     tracing::warn!(pod = %record.pod, %error, "an attachment lost an address");
                 }
             }
+            let attachment = record.attachment.clone();
             let entry = Entry {
-                record: record.clone(),
+                record: Arc::new(record),
                 stage: Stage::Attached,
             };
-            self.entries.insert(record.attachment, entry);
+            self.entries.insert(attachment, entry);
         }
     }
 
@@ -134,6 +140,16 @@ impl Pods {
     /// All attachments.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
+    }
+
+    /// Records of complete attachments.
+    pub(crate) fn attached(&mut self) -> Arc<[Arc<Record>]> {
+        let attached = self.attached.get_or_insert_with(|| {
+            let entries = self.entries.values();
+            let attached = entries.filter(|entry| entry.stage == Stage::Attached);
+            attached.map(|entry| Arc::clone(&entry.record)).collect()
+        });
+        Arc::clone(attached)
     }
 
     /// An attachment.
@@ -187,7 +203,7 @@ impl Pods {
                     addresses,
                 };
                 let entry = Entry {
-                    record: record.clone(),
+                    record: Arc::new(record.clone()),
                     stage: Stage::Making,
                 };
                 self.entries.insert(attachment.clone(), entry);
@@ -234,6 +250,7 @@ impl Pods {
             && entry.stage == Stage::Making
         {
             entry.stage = Stage::Attached;
+            self.attached = None;
         }
     }
 
@@ -241,12 +258,14 @@ impl Pods {
     pub(crate) fn leave(&mut self, attachment: &Attachment) -> Option<Record> {
         let entry = self.entries.get_mut(attachment)?;
         entry.stage = Stage::Leaving;
-        Some(entry.record.clone())
+        self.attached = None;
+        Some(Record::clone(&entry.record))
     }
 
     /// An attachment is gone: its addresses rest.
     pub(crate) fn release(&mut self, attachment: &Attachment, now: u64) {
         if self.entries.remove(attachment).is_some() {
+            self.attached = None;
             self.allocator.release(&handle(attachment), now);
         }
     }

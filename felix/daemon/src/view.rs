@@ -1,13 +1,14 @@
 //! What felix knows of itself, for whoever shows or reports it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
-use margay_policy::model::PodId;
 use margay_sync::message::{Family, NodeNetwork, PodReport, Report, Revision};
 use margay_sync::status::{Drift, Link, NodeStatus, PeerStatus, PodStatus};
+
+use crate::journal::Record;
 
 /// The core's present state; replaced as a whole when something changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,13 +18,13 @@ pub(crate) struct View {
     /// Last revision that the kernel has.
     pub(crate) realised: Option<Revision>,
     /// Addresses, pools, BGP.
-    pub(crate) network: Option<NodeNetwork>,
+    pub(crate) network: Option<Arc<NodeNetwork>>,
     /// Own blocks with their use, also those just claimed.
     pub(crate) blocks: BTreeMap<IpNet, u32>,
     /// Families of which a block is to be claimed.
     pub(crate) wants: BTreeSet<Family>,
     /// Attached pods.
-    pub(crate) pods: BTreeMap<PodId, AttachedPod>,
+    pub(crate) pods: Arc<[Arc<Record>]>,
     /// Addresses outside of the blocks, to be announced on their own.
     pub(crate) outside: BTreeSet<IpNet>,
     /// Repairs, newest last.
@@ -44,14 +45,6 @@ impl View {
             None
         }
     }
-}
-
-/// An attached pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AttachedPod {
-    pub(crate) uid: String,
-    pub(crate) link: String,
-    pub(crate) addresses: BTreeSet<IpAddr>,
 }
 
 /// The node's status, put together.
@@ -76,12 +69,12 @@ pub(crate) fn status(
         pods: view
             .pods
             .iter()
-            .map(|(pod, attached)| {
+            .map(|attached| {
                 let status = PodStatus {
                     link: attached.link.clone(),
                     addresses: attached.addresses.clone(),
                 };
-                (pod.clone(), status)
+                (attached.pod.clone(), status)
             })
             .collect(),
         drift: view.drift.clone(),
@@ -90,12 +83,12 @@ pub(crate) fn status(
 
 /// What the controller is told.
 pub(crate) fn report(view: &View, status: NodeStatus) -> Report {
-    let pods = view.pods.iter().map(|(pod, attached)| {
+    let pods = view.pods.iter().map(|attached| {
         let report = PodReport {
             uid: attached.uid.clone(),
             addresses: attached.addresses.clone(),
         };
-        (pod.clone(), report)
+        (attached.pod.clone(), report)
     });
     Report {
         pods: pods.collect(),

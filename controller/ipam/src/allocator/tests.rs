@@ -302,6 +302,10 @@ proptest! {
             let holders: BTreeMap<IpAddr, Handle> =
                 owners.iter().map(|(address, owner)| (*address, pod(*owner))).collect();
             prop_assert_eq!(allocator.holders(), &holders);
+            for (block, used) in allocator.usage() {
+                let inside = holders.keys().filter(|address| block.contains(*address));
+                prop_assert_eq!(used as usize, inside.count());
+            }
             let text = serde_json::to_string(&allocator).unwrap();
             prop_assert_eq!(&serde_json::from_str::<Allocator>(&text).unwrap(), &allocator);
         }

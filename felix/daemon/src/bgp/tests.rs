@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use margay_sync::message::{Bgp, BgpPeer, NodeNetwork};
 
 use super::*;
@@ -35,7 +37,7 @@ fn before_anything_is_known_nobody_is_spoken_to() {
 #[test]
 fn communities_of_announcements_and_aggregates_come_along() {
     let mut view = view(&["192.0.2.1"]);
-    let bgp = &mut view.network.as_mut().unwrap().bgp;
+    let bgp = &mut Arc::make_mut(view.network.as_mut().unwrap()).bgp;
     bgp.services = ["10.96.0.0/12".parse().unwrap()].into();
     bgp.communities = vec![bgp::Communities {
         within: "10.1.0.0/16".parse().unwrap(),
@@ -58,7 +60,7 @@ fn communities_of_announcements_and_aggregates_come_along() {
 fn a_peer_that_is_to_have_a_password_does_not_go_without() {
     let mut view = view(&["192.0.2.1"]);
     let password = |view: &mut View, password| {
-        let peers = &mut view.network.as_mut().unwrap().bgp.peers;
+        let peers = &mut Arc::make_mut(view.network.as_mut().unwrap()).bgp.peers;
         let peer = peers.get_mut("node-n2").unwrap();
         peer.details.password = Some(password);
     };
@@ -143,7 +145,7 @@ fn view(addresses: &[&str]) -> View {
         ..BgpPeer::new("192.0.2.2".parse().unwrap(), 64512)
     };
     View {
-        network: Some(NodeNetwork {
+        network: Some(Arc::new(NodeNetwork {
             node: NodeName("n1".to_owned()),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             pools: vec![],
@@ -154,7 +156,7 @@ fn view(addresses: &[&str]) -> View {
                 peers: [("node-n2".to_owned(), peer)].into(),
                 ..Bgp::default()
             },
-        }),
+        })),
         blocks: [("10.1.0.0/26".parse().unwrap(), 3)].into(),
         outside: ["10.9.9.9/32".parse().unwrap()].into(),
         ..View::default()

@@ -152,14 +152,14 @@ impl Attacher {
     fn forget_strangers(&self, record: &Record) -> Result<Forgetting, margay_nftnl::Error> {
         let mut clean = self.clean.lock().unwrap_or_else(PoisonError::into_inner);
         let view = Arc::clone(&self.view.borrow());
-        let pods = view.pods.values();
-        let in_use: BTreeSet<IpAddr> = pods.flat_map(|pod| &pod.addresses).copied().collect();
         let (mut outside, mut inside, mut blocks) =
             <(BTreeSet<_>, BTreeSet<_>, BTreeSet<_>)>::default();
         for address in &record.addresses {
             match view.blocks.keys().find(|block| block.contains(address)) {
                 Some(block) if clean.contains(block) => {}
                 Some(block) => {
+                    let pods = view.pods.iter();
+                    let in_use: BTreeSet<&IpAddr> = pods.flat_map(|pod| &pod.addresses).collect();
                     let free = all_addresses(*block).filter(|other| !in_use.contains(other));
                     inside.extend(free);
                     blocks.insert(*block);

@@ -1,6 +1,7 @@
 //! What the controller said of pods and node, and how far the kernel is with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use margay_dataplane::local::Nat;
@@ -14,7 +15,7 @@ use margay_sync::status::Drift;
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     pub(super) endpoints: BTreeMap<PodId, Endpoint>,
-    pub(super) network: Option<NodeNetwork>,
+    pub(super) network: Option<Arc<NodeNetwork>>,
     /// Claimed, but not told of by the stream yet.
     pub(super) claimed: BTreeSet<IpNet>,
     /// Of the snapshot on disk.
@@ -37,7 +38,7 @@ impl Known {
     pub(crate) fn from_snapshot(state: &NodeState, revision: Option<Revision>) -> Self {
         Self {
             endpoints: state.policy.endpoints.clone(),
-            network: state.network.clone(),
+            network: state.network.clone().map(Arc::new),
             snapshot: revision.clone(),
             received: revision,
             trouble: Some("the rules are not in the kernel yet".to_owned()),

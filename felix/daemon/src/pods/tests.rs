@@ -98,7 +98,10 @@ fn another_add_for_a_pod_replaces_the_first() {
             "{container}"
         );
     }
+    pods.complete(&first.attachment);
+    assert_eq!(shown(&mut pods), ["c1"]);
     pods.leave(&first.attachment);
+    assert_eq!(shown(&mut pods), [""; 0]);
     let second = admitted(admit(&mut pods, "c2", "", &known(""), Some(&network)));
     assert_ne!(
         first.addresses, second.addresses,
@@ -110,6 +113,11 @@ fn another_add_for_a_pod_replaces_the_first() {
         pods.get(&second.attachment).map(|entry| entry.stage),
         Some(Stage::Making)
     );
+    assert_eq!(shown(&mut pods), [""; 0]);
+    pods.complete(&second.attachment);
+    assert_eq!(shown(&mut pods), ["c2"]);
+    pods.release(&second.attachment, 100);
+    assert_eq!(shown(&mut pods), [""; 0]);
 }
 
 #[test]
@@ -135,6 +143,14 @@ fn after_a_restart_what_is_attached_keeps_its_addresses_and_the_rest_is_free() {
         after.get(&kept.attachment).map(|entry| entry.stage),
         Some(Stage::Attached)
     );
+    assert_eq!(shown(&mut after), ["c1"]);
+}
+
+/// Containers of complete attachments.
+fn shown(pods: &mut Pods) -> Vec<String> {
+    let attached = pods.attached();
+    let containers = attached.iter().map(|record| &record.attachment.container);
+    containers.cloned().collect()
 }
 
 fn pods() -> Pods {

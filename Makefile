@@ -26,12 +26,12 @@ test: build root lint
 	tests/kube/kube e2e --short --debug || status=1; \
 	exit $$status
 
-# Only what is measured; the plugin as it is shipped: static.
-MEASURED := margay-felix margay-cni margay-controller
+# Only what is measured; what runs on nodes as it is shipped: static.
+ON_NODES := margay-felix margay-cni
 bench: packages root musl
-	cargo build --release --locked -p margay-tests $(addprefix -p ,$(MEASURED)) --bin margay-bench $(addprefix --bin ,$(MEASURED))
-	cargo build --release --locked --target $(IMAGE_TARGET) -p margay-cni
-	cp target/$(IMAGE_TARGET)/release/margay-cni target/release/
+	cargo build --release --locked -p margay-tests -p margay-controller --bin margay-bench --bin margay-controller
+	cargo build --release --locked --target $(IMAGE_TARGET) $(addprefix -p ,$(ON_NODES))
+	cp $(addprefix target/$(IMAGE_TARGET)/release/,$(ON_NODES)) target/release/
 	target/release/margay-bench
 
 # margay-bgpd, fast and as it is shipped, beside every other BGP speaker that is installed, medians of three (about half an hour on two cores), and how

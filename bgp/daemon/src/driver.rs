@@ -27,9 +27,12 @@ use crate::{BfdStatus, Question, RouteChange, Settings, Status, advertise};
 
 mod actions;
 mod configure;
+mod shown;
 mod status;
 mod streams;
 mod witnesses;
+
+use shown::Shown;
 
 /// What other tasks tell the driver.
 #[derive(Debug)]
@@ -113,8 +116,7 @@ pub(crate) struct Driver {
     published: Option<Instant>,
     /// Whether something has happened since.
     news: bool,
-    /// When a bad message was last shown.
-    shown: Option<Instant>,
+    shown: Shown,
     /// What was last logged of a peer that is down.
     reasons: BTreeMap<PeerName, String>,
 }
@@ -170,7 +172,7 @@ impl Driver {
             changes: BTreeMap::new(),
             published: None,
             news: true,
-            shown: None,
+            shown: Shown::default(),
             reasons: BTreeMap::new(),
         };
         driver.listen(&first.listen);

@@ -1,9 +1,7 @@
 //! What the speaker wants done.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use margay_bgp::{Action, Event, PeerName};
 use tracing::{debug, warn};
@@ -15,9 +13,6 @@ use crate::{RouteChange, socket};
 
 /// Streams that may say goodbye at a time; more are cut.
 const GOODBYES: usize = 256;
-
-/// At least between two bad messages that are shown.
-const SHOW_AGAIN: Duration = Duration::from_secs(1);
 
 impl Driver {
     /// Does what the speaker wants, and hands the kernel what it takes. Says whether that gave the speaker
@@ -103,22 +98,13 @@ impl Driver {
         ask
     }
 
-    /// Shows what a peer sent to whoever debugs, in hex. Not all of what a sick peer may send.
+    /// Shows what a peer sent to whoever debugs. Not all of what a sick peer may send.
     fn show(&mut self, peer: &PeerName, octets: &[u8]) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(octets) = self.shown.hex(octets, now())
+        {
+            debug!(%peer, octets, "a bad message");
         }
-        let now = now();
-        if self.shown.is_some_and(|shown| now < shown + SHOW_AGAIN) {
-            return;
-        }
-        self.shown = Some(now);
-        let mut text = String::with_capacity(2 * octets.len());
-        for octet in octets {
-            // Writing to a string never fails.
-            let _ = write!(text, "{octet:02x}");
-        }
-        debug!(%peer, octets = text, "a bad message");
     }
 
     /// Tells the speaker what the kernel says of next hops, of all or of the new ones.

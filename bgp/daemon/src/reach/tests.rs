@@ -96,6 +96,11 @@ fn of_several_ways_those_that_are_up_count() {
     let octets = answer(1, 24, 0, &[(RTA_MULTIPATH, &none)]);
     assert_eq!(read(&octets), Reach::Unreachable);
     // Lengths that are none end nothing but the reading.
+    for length in [0_u8, 3, 7, 8, 200] {
+        let broken = [[length, 0, 0, 0, 1, 0, 0, 0].as_slice(), &two].concat();
+        read(&answer(1, 24, 0, &[(RTA_MULTIPATH, &broken)]));
+        read(&answer(1, 24, 0, &[(length.into(), &broken)]));
+    }
     let octets = answer(1, 24, 0, &[(RTA_MULTIPATH, &[0, 0, 1])]);
     assert_eq!(read(&octets), Reach::Unreachable);
 }

@@ -26,3 +26,6 @@ impl Jitter {
         duration * permille / 1000
     }
 }
+
+#[cfg(test)]
+mod tests;

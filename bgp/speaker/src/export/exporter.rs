@@ -6,8 +6,8 @@ use crate::filter::{Applied, Filter, From, RouteView};
 use crate::rib::{Freshness, LocRib, Marks, PathRecord, Slot, SourceId};
 use crate::settings::{Export, LocalAs, NextHopMode, OldAs, PrivateAs, Reflection, Switch};
 use crate::types::{Asn, BgpId, Family};
-use crate::wire::community::{GRACEFUL_SHUTDOWN, LLGR_STALE};
-use crate::wire::{NextHop, PathAttrs, PeerKind, Shape};
+use crate::wire::community::{GRACEFUL_SHUTDOWN, LLGR_STALE, NOT_TRANSITIVE};
+use crate::wire::{ExtendedCommunity, NextHop, PathAttrs, PeerKind, Shape};
 
 /// The path identifier of own paths that are aggregates; they are no peer's and need none.
 pub(crate) const AGGREGATE: u32 = 1;
@@ -180,6 +180,9 @@ impl Exporter {
         attrs.local_pref = None;
         attrs.originator_id = None;
         attrs.cluster_list.clear();
+        // What is not transitive stays in our AS (RFC 4360 §6).
+        let transitive = |community: &ExtendedCommunity| community[0] & NOT_TRANSITIVE == 0;
+        attrs.extended_communities.retain(transitive);
         if self.graceful_shutdown.is_on() && !attrs.communities.contains(&GRACEFUL_SHUTDOWN) {
             attrs.communities.push(GRACEFUL_SHUTDOWN);
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::jitter::Jitter;
-use crate::settings::PeerSettings;
+use crate::settings::{PeerSettings, Switch};
 use crate::types::{Asn, BgpId, State};
 use crate::wire::notification::Cease;
 use crate::wire::{Notification, PeerKind, encode_keepalive};
@@ -68,6 +68,8 @@ pub struct Session {
     connections: Vec<Connection>,
     /// Until then our OPEN says that we have just started.
     fresh_until: Instant,
+    /// Whether our OPEN offers capabilities; not to a peer that has just said that it knows no such thing.
+    capabilities: Switch,
     failures: usize,
     down: Down,
     /// What ended the last established session; kept while attempts to bring it back fail.
@@ -97,6 +99,7 @@ impl Session {
             accept_as: BTreeSet::new(),
             connections: Vec::new(),
             fresh_until,
+            capabilities: Switch::On,
             failures: 0,
             down: Down::New,
             ended: None,
@@ -285,17 +288,15 @@ impl Session {
             Event::TcpConnectionConfirmed(id, local) => self.accepted(id, local, now),
             Event::TcpConnectionFails(id, failure) => self.tcp_fails(id, failure, now),
             Event::BgpOpen(id, open) => self.open(id, &open, now),
-            Event::BgpOpenMsgErr(id, error) => {
-                self.fail(id, Some(error.notification()), Down::Open(error), now);
-            }
+            Event::BgpOpenMsgErr(id, error) => self.bad_open(id, error, now),
             Event::BgpHeaderErr(id, error) => {
                 self.fail(id, Some(error.notification()), Down::Header(error), now);
             }
             Event::UpdateMsgErr(id, error) => {
-                self.fail(id, Some(error.notification()), Down::Update(error), now);
+                self.bad_routes(id, error.notification(), Down::Update(error), now);
             }
             Event::RouteRefreshMsgErr(id, error) => {
-                self.fail(id, Some(error.notification()), Down::Refresh(error), now);
+                self.bad_routes(id, error.notification(), Down::Refresh(error), now);
             }
             Event::PrefixLimit {
                 family,
@@ -308,9 +309,7 @@ impl Session {
                     self.fail(id, Some(notification), Down::Bfd, now);
                 }
             }
-            Event::NotifMsg(id, notification) => {
-                self.fail(id, None, Down::Notification(notification), now);
-            }
+            Event::NotifMsg(id, notification) => self.notified(id, notification, now),
             Event::KeepAliveMsg(id) => self.keepalive(id, now),
             Event::UpdateMsg(id) | Event::RouteRefreshMsg(id) => self.routes(id, now),
             Event::Sent(id, octets) => {
@@ -389,6 +388,15 @@ impl Session {
         }
     }
 
+    /// The same, where they cannot be read.
+    fn bad_routes(&mut self, id: ConnectionId, last: Notification, down: Down, now: Instant) {
+        if self.established().is_some_and(|(known, ..)| known == id) {
+            self.fail(id, Some(last), down, now);
+        } else {
+            self.routes(id, now);
+        }
+    }
+
     fn unexpected(&mut self, id: ConnectionId, subcode: u8, now: Instant) {
         let notification = Notification::fsm_error(subcode);
         self.fail(id, Some(notification), Down::Unexpected, now);
@@ -412,6 +420,7 @@ impl Session {
         self.end_connection(id, last.as_ref(), ending, now);
         if established {
             self.ended = Some(down.clone());
+            self.capabilities = Switch::On;
         }
         if !collision || self.connections.is_empty() {
             self.down = down;

@@ -76,6 +76,9 @@ impl Session {
                 capabilities.push(long_lived(families, time));
             }
         }
+        if !self.capabilities.is_on() {
+            capabilities.clear();
+        }
         Open {
             my_as: asn.two_octets(),
             hold_time: *hold_time,
@@ -115,6 +118,17 @@ impl Session {
         if open.bgp_id == self.bgp_id && open.asn() == self.asn {
             return Err((Notification::bad_bgp_id(), Down::SameId(self.bgp_id)));
         }
+        // What only one side offers is not agreed on.
+        let plain = Open {
+            my_as: open.asn().two_octets(),
+            capabilities: Vec::new(),
+            ..open.clone()
+        };
+        let open = if self.capabilities.is_on() {
+            open
+        } else {
+            &plain
+        };
         let common = families & &open.families();
         if common.is_empty() {
             let ours: Vec<_> = families.iter().copied().collect();

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::connection::{Agreed, Connection, ConnectionId};
-use super::{Action, Dialler, Session, is_accepted};
-use crate::types::State;
+use super::{Action, Dialler, Down, Session, is_accepted};
+use crate::settings::Switch;
+use crate::types::{Family, State};
 use crate::wire::notification::Cease;
-use crate::wire::{Notification, Open, encode_keepalive};
+use crate::wire::{Notification, Open, OpenError, encode_keepalive};
 
 impl Session {
     pub(super) fn accepted(&mut self, id: ConnectionId, local: IpAddr, now: Instant) {
@@ -71,6 +72,28 @@ impl Session {
             }
             State::Idle | State::Connect => {}
         }
+    }
+
+    /// An OPEN that cannot be used; where none belongs, that is what is wrong with it (RFC 6608 §3).
+    pub(super) fn bad_open(&mut self, id: ConnectionId, error: OpenError, now: Instant) {
+        match self.connection(id).map(|connection| connection.state) {
+            Some(State::Established) => self.unexpected(id, 3, now),
+            Some(
+                State::Idle | State::Connect | State::Active | State::OpenSent | State::OpenConfirm,
+            )
+            | None => self.fail(id, Some(error.notification()), Down::Open(error), now),
+        }
+    }
+
+    /// The peer ends the connection. If it does not know what capabilities are, the next OPEN has none: then the session
+    /// carries IPv4 routes and nothing more (RFC 5492 §3).
+    pub(super) fn notified(&mut self, id: ConnectionId, notification: Notification, now: Instant) {
+        let state = self.connection(id).map(|connection| connection.state);
+        let unknown = state == Some(State::OpenSent)
+            && notification.numbers() == Notification::UNKNOWN_PARAMETER
+            && self.settings.families.contains(&Family::Ipv4);
+        self.capabilities = Switch::from(!(unknown && self.capabilities.is_on()));
+        self.fail(id, None, Down::Notification(notification), now);
     }
 
     /// Both OPENs are there and agree: unless this connection loses a collision, confirm.

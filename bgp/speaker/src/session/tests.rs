@@ -3,7 +3,9 @@ use std::time::Duration;
 use super::*;
 use crate::settings::HoldTime;
 use crate::types::Family;
-use crate::wire::{Capability, MessageType, Open, RestartState, take_frame};
+use crate::wire::{AsWidth, Capability, MessageType, Open, RestartState, take_frame};
+
+mod events;
 
 const OURS: ConnectionId = ConnectionId::Dialled(0);
 const THEIRS: ConnectionId = ConnectionId::Accepted(0);
@@ -92,6 +94,7 @@ fn a_peer_that_never_says_open_is_given_up() {
     assert_eq!(lab.session.down(), &Down::BeforeOpen(Failure::TimedOut));
 }
 
+/// RFC 9687 §4.
 #[test]
 fn a_peer_that_stops_reading_is_given_up() {
     let mut lab = Lab::established("192.0.2.1");
@@ -301,6 +304,88 @@ fn a_peer_without_a_common_family_is_told_which_we_want() {
     );
 }
 
+/// RFC 5492 §3, RFC 4760 §8: without capabilities there are IPv4 routes and AS numbers of two octets.
+#[test]
+fn a_peer_without_capabilities_gets_ipv4_routes() {
+    let mut lab = Lab::dialled("192.0.2.1");
+    let mut open = open("192.0.2.2");
+    open.capabilities.clear();
+    lab.event(Event::BgpOpen(OURS, open));
+    lab.event(Event::KeepAliveMsg(OURS));
+    let (_, agreed, _) = lab.session.established().unwrap();
+    assert_eq!(agreed.families, [Family::Ipv4].into());
+    assert_eq!(agreed.as_width, AsWidth::Two);
+    assert_eq!((agreed.refresh, &agreed.restart), (Switch::Off, &None));
+}
+
+/// RFC 5492 §3: who does not know them is asked again without, and offered them anew by the session after.
+#[test]
+fn a_peer_that_does_not_know_capabilities_is_asked_without_them() {
+    let mut lab = Lab::dialled("192.0.2.1");
+    assert!(!lab.offered().is_empty());
+    let refusal = |id| Event::NotifMsg(id, Notification::new(2, 4, &[]));
+    lab.event(refusal(OURS));
+    let second = lab.dialled;
+    lab.event(Event::TcpCrAcked(second, local()));
+    assert!(lab.offered().is_empty());
+    // Even if it says now what it can: we have not offered it.
+    lab.event(Event::BgpOpen(second, open("192.0.2.2")));
+    lab.event(Event::KeepAliveMsg(second));
+    let (_, agreed, _) = lab.session.established().unwrap();
+    assert_eq!(agreed.families, [Family::Ipv4].into());
+    assert_eq!(
+        (agreed.as_width, agreed.refresh),
+        (AsWidth::Two, Switch::Off)
+    );
+    lab.event(Event::TcpConnectionFails(second, Failure::Closed));
+    lab.pass(Duration::from_secs(1));
+    let third = lab.dialled;
+    lab.event(Event::TcpCrAcked(third, local()));
+    assert!(!lab.offered().is_empty());
+    // Where IPv4 is not spoken there is nothing to say without them.
+    let mut settings = settings();
+    settings.families = [Family::Ipv6].into();
+    let mut lab = Lab::with(settings, "192.0.2.1");
+    lab.event(Event::ManualStart);
+    lab.event(Event::TcpCrAcked(OURS, local()));
+    lab.event(refusal(OURS));
+    let second = lab.dialled;
+    lab.event(Event::TcpCrAcked(second, local()));
+    assert!(!lab.offered().is_empty());
+}
+
+/// RFC 4271 §8.1.1, `DampPeerOscillations`: without punishing an orderly close.
+#[test]
+fn a_session_that_held_is_back_at_once_and_one_that_flaps_ever_more_slowly() {
+    let mut lab = Lab::new("192.0.2.1");
+    lab.event(Event::ManualStart);
+    let mut back = |lasts: Duration| {
+        let id = lab.dialled;
+        lab.event(Event::TcpCrAcked(id, local()));
+        lab.event(Event::BgpOpen(id, open("192.0.2.2")));
+        lab.event(Event::KeepAliveMsg(id));
+        lab.pass(lasts);
+        lab.event(Event::NotifMsg(
+            id,
+            Notification::cease(Cease::AdministrativeShutdown, ""),
+        ));
+        let ended = lab.now;
+        while lab.session.state() != State::Connect {
+            lab.pass(Duration::from_millis(10));
+        }
+        lab.now - ended
+    };
+    let flapping: Vec<_> = (0..6).map(|_| back(Duration::from_millis(20))).collect();
+    assert_eq!(flapping[0], Duration::ZERO);
+    assert!(flapping.is_sorted_by(|a, b| a < b), "{flapping:?}");
+    assert!(flapping[5] > Duration::from_secs(3), "{flapping:?}");
+    assert_eq!(back(Duration::from_secs(10)), Duration::ZERO);
+    assert!(
+        back(Duration::from_secs(9)) > Duration::ZERO,
+        "the second one in a row"
+    );
+}
+
 #[test]
 fn failed_dials_are_repeated_ever_more_slowly_up_to_5_s() {
     let mut lab = Lab::new("192.0.2.1");
@@ -391,6 +476,8 @@ struct Lab {
     dials: u64,
     dialled: ConnectionId,
     told: Vec<String>,
+    /// The last message.
+    sent: Arc<[u8]>,
     /// Whether the peer takes in what is sent.
     reads: bool,
 }
@@ -409,6 +496,7 @@ impl Lab {
             dials: 0,
             dialled: OURS,
             told: Vec::new(),
+            sent: Arc::default(),
             reads: true,
         }
     }
@@ -444,6 +532,14 @@ impl Lab {
     fn event(&mut self, event: Event) {
         self.session.handle_event(event, self.now);
         self.act();
+    }
+
+    /// The capabilities in our last OPEN.
+    fn offered(&self) -> Vec<Capability> {
+        let mut octets = &*self.sent;
+        let frame = take_frame(&mut octets).unwrap().unwrap();
+        assert_eq!(frame.kind, MessageType::Open);
+        Open::decode(frame.body).unwrap().capabilities
     }
 
     /// Time passes, timers run out.
@@ -495,7 +591,9 @@ impl Lab {
                         let event = Event::Sent(id, octets.len());
                         self.session.handle_event(event, self.now);
                     }
-                    format!("{} on {}", message(&octets), name(id))
+                    let told = format!("{} on {}", message(&octets), name(id));
+                    self.sent = octets;
+                    told
                 }
                 Action::Close(id) => format!("close {}", name(id)),
                 Action::Up(id) => format!("up on {}", name(id)),

@@ -8,6 +8,7 @@ use crate::status::PeerStatus;
 use crate::types::{Asn, BgpId, Family};
 use crate::wire::MessageType;
 
+mod filters;
 mod hostile;
 mod limits;
 mod model;
@@ -518,6 +519,27 @@ fn a_peer_that_asks_gets_all_routes_again() {
     assert_eq!(net.updates(0) - before, 1);
     assert_eq!(net.resets(0) + net.resets(1), 0);
     assert_eq!(net.routes(1), &net.expected_in_mesh(1));
+}
+
+/// RFC 2918 §4, RFC 7313 §5: what nobody agreed on is not asked for.
+#[test]
+fn a_request_for_another_family_or_of_another_kind_is_ignored() {
+    let mut net = Net::mesh(2, 3);
+    for (node, peer) in [(0, 1), (1, 0)] {
+        net.set(node, peer, |peer| peer.families = [Family::Ipv4].into());
+    }
+    net.run_for(seconds(1));
+    let before = net.updates(0);
+    net.ask_again(1, Family::Ipv6);
+    // EVPN, and a subtype that there is not.
+    net.inject(1, MessageType::RouteRefresh, &[0, 25, 0, 70]);
+    net.inject(1, MessageType::RouteRefresh, &[0, 1, 9, 1]);
+    net.run_for(seconds(1));
+    assert_eq!(net.updates(0), before);
+    assert_eq!(net.resets(0) + net.resets(1), 0);
+    net.ask_again(1, Family::Ipv4);
+    net.run_for(seconds(1));
+    assert_eq!(net.updates(0), before + 1);
 }
 
 #[test]

@@ -297,7 +297,8 @@ impl AsPath {
         Self(path)
     }
 
-    fn without_confederation(&self) -> Self {
+    /// The path without the segments of a confederation.
+    pub(crate) fn without_confederation(&self) -> Self {
         Self(
             self.0
                 .iter()

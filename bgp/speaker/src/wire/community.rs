@@ -6,6 +6,9 @@ pub type LargeCommunity = [u32; 3];
 /// An extended community (RFC 4360): type, subtype and value, as on the wire.
 pub type ExtendedCommunity = [u8; 8];
 
+/// In the type of an extended community: it does not leave the AS (RFC 4360 §2).
+pub(crate) const NOT_TRANSITIVE: u8 = 0x40;
+
 /// Not to eBGP peers (RFC 1997).
 pub const NO_EXPORT: u32 = 0xffff_ff01;
 /// To nobody (RFC 1997).

@@ -17,6 +17,9 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// Numbers of a peer that does not know an optional parameter of our OPEN: capabilities, we have no other.
+    pub(crate) const UNKNOWN_PARAMETER: (u8, u8) = (2, 4);
+
     /// A notification with these numbers.
     pub fn new(code: u8, subcode: u8, data: &[u8]) -> Self {
         Self {
@@ -223,3 +226,6 @@ impl fmt::Display for Notification {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

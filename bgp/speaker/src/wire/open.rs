@@ -241,3 +241,6 @@ fn take_parameters(octets: &mut &[u8]) -> Result<Vec<Capability>, OpenError> {
     }
     Ok(capabilities)
 }
+
+#[cfg(test)]
+mod tests;

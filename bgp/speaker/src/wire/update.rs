@@ -1,5 +1,6 @@
 //! UPDATE: decoding with the dispositions of RFC 7606, encoding with many prefixes to a message.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::attrs::{Aggregator, AsPath, Opaque, Origin, PathAttrs, Segment, SegmentKind};
@@ -322,7 +323,10 @@ impl<'a> AttrReader<'a> {
                 if !rest.is_empty() {
                     return Err(length);
                 }
-                self.attrs.large_communities = communities.to_vec();
+                // Twice is once (RFC 8092 §3).
+                let mut seen = BTreeSet::new();
+                let first = communities.iter().filter(|other| seen.insert(**other));
+                self.attrs.large_communities = first.copied().collect();
             }
             _ if code::CARRIED.contains(&code) && !is_well_formed(code, value) => {
                 return Err(length);
@@ -344,10 +348,8 @@ impl<'a> AttrReader<'a> {
         }
         if code == code::AS4_PATH {
             let path = decode_as_path(value, AsWidth::Four).map_err(|_| error.clone())?;
-            if path.has_confederation() {
-                return Err(error);
-            }
-            self.as4_path = Some(path);
+            // Such segments have no place there, and the rest of it is good (RFC 6793 §6).
+            self.as4_path = Some(path.without_confederation());
         } else {
             let aggregator = decode_aggregator(value, AsWidth::Four).ok_or(error.clone())?;
             if aggregator.asn == Asn(0) {

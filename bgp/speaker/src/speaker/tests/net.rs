@@ -522,7 +522,6 @@ impl Net {
         self.later(to.0, at, Delivery::Octets(to.1, octets.into()));
     }
 
-    /// A node's BFD loses a peer.
     /// The way of a node to a next hop becomes this one.
     pub(super) fn set_way(&mut self, node: usize, next_hop: &str, reach: Reach) {
         let next_hop = address(next_hop);
@@ -537,6 +536,7 @@ impl Net {
         &self.nodes[node].tracked
     }
 
+    /// A node's BFD loses a peer.
     pub(super) fn bfd_down(&mut self, node: usize, peer: &str) {
         self.event(node, Event::BfdDown(&peer.into()));
     }
@@ -546,12 +546,12 @@ impl Net {
         self.nodes[node].updates
     }
 
-    /// What a node's log has of bad UPDATEs.
     /// Messages of others that a node had something to say of.
     pub(super) fn bad(&self, node: usize) -> &[Vec<u8>] {
         &self.nodes[node].bad
     }
 
+    /// What a node's log has of bad UPDATEs.
     pub(super) fn complaints(&self, node: usize) -> &[String] {
         &self.nodes[node].complaints
     }

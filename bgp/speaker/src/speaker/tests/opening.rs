@@ -51,6 +51,49 @@ fn a_session_that_is_shut_down_says_why_on_both_sides_and_stays_down() {
     assert_eq!(net.state(0, "n1"), State::Established);
 }
 
+/// RFC 4486 §3: the other side hears whether it may come back.
+#[test]
+fn an_end_by_other_settings_says_which() {
+    type Change = fn(&mut Settings);
+    let cases: [(Change, &str); 3] = [
+        (
+            |settings| settings.peers.clear(),
+            "peer de-configured (6/3)",
+        ),
+        (
+            |settings| {
+                let mut peers = settings.peers.values_mut();
+                peers.next().unwrap().hold_time = HoldTime::from_secs(12);
+            },
+            "administrative reset (6/4)",
+        ),
+        (
+            |settings| settings.bgp_id = BgpId([192, 0, 2, 99].into()),
+            "administrative reset (6/4)",
+        ),
+    ];
+    for (change, words) in cases {
+        let mut net = Net::mesh(2, 3);
+        net.run_for(seconds(1));
+        net.change(0, change);
+        net.run_for(Duration::from_millis(20));
+        assert!(net.last_end(1).contains(words), "{}", net.last_end(1));
+    }
+}
+
+/// RFC 6286 §2.1: an identifier is one speaker's in its AS, not in all of them.
+#[test]
+fn speakers_of_two_as_may_have_one_identifier() {
+    let mut net = Net::new(3);
+    net.add_router(65001);
+    net.add_router(65002);
+    net.change(1, |settings| settings.bgp_id = BgpId([192, 0, 2, 1].into()));
+    net.peer(0, 1);
+    net.run_for(seconds(2));
+    assert_eq!(net.state(0, "n1"), State::Established);
+    assert_eq!(next_hops(&net, 0, "203.0.1.0/24"), hops(&["192.0.2.2"]));
+}
+
 #[test]
 fn whoever_dials_from_a_range_becomes_a_peer_and_is_forgotten_afterwards() {
     let mut net = Net::new(3);

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::filter::{Change, Condition, Decision, Filter, PrefixMatch, RouteSource, Rule};
-use crate::settings::{LocalAs, NextHopMode, OldAs, OwnAs, PrivateAs, Switch};
+use crate::settings::{
+    Announcement, Details, LocalAs, NextHopMode, OldAs, OwnAs, PrivateAs, Switch,
+};
 use crate::wire::NextHop;
 
 /// Routers of these AS numbers in a row, each passing everything on; node `i` announces 203.0.i.0/24.
@@ -133,6 +135,65 @@ fn an_export_filter_decides_what_a_peer_is_told_and_with_what() {
     net.run_for(seconds(1));
     assert_eq!(path_of(&net, 0, "203.0.1.0/24"), [65002]);
     assert_eq!(net.resets(0), resets);
+}
+
+/// RFC 1997: well-known communities say how far a route goes. `NO_EXPORT_SUBCONFED` is as `NO_EXPORT` where there is no
+/// confederation.
+#[test]
+fn well_known_communities_are_obeyed() {
+    for (community, outside, inside) in [
+        (None, true, true),
+        (Some(0xffff_ff01), false, true),
+        (Some(0xffff_ff02), false, false),
+        (Some(0xffff_ff03), false, true),
+    ] {
+        let mut net = Net::new(5);
+        for asn in [65001, 65002, 65003, 65002] {
+            net.add_router(asn);
+        }
+        for other in [0, 2, 3] {
+            net.peer(1, other);
+        }
+        net.transit(1);
+        let changes = community.map(Change::AddCommunity).into_iter().collect();
+        let mark = filter(vec![rule(vec![], changes, None)], Decision::Accept);
+        net.set(1, 0, |peer| peer.import_filter = Some(mark));
+        net.run_for(seconds(2));
+        let [here, to_other, to_own] =
+            [1, 2, 3].map(|node| net.best(node, "203.0.0.0/24").is_some());
+        assert!(here, "{community:x?} is no reason not to use it");
+        assert_eq!((to_other, to_own), (outside, inside), "{community:x?}");
+    }
+}
+
+/// RFC 4360 §6: extended communities that are not transitive stay in the AS. The others, and those of RFC 1997 and RFC 8092,
+/// are carried on.
+#[test]
+fn communities_are_carried_as_far_as_their_kind_goes() {
+    let mut net = row(&[65001, 65001, 65002]);
+    let (far, near) = (
+        [0, 2, 0xfd, 0xe9, 0, 0, 0, 1],
+        [0x40, 4, 0xfd, 0xe9, 0, 0, 0, 1],
+    );
+    net.change(0, |settings| {
+        let details = Details {
+            communities: [7].into(),
+            large_communities: [[65001, 1, 2]].into(),
+            extended_communities: [far, near].into(),
+            ..Details::default()
+        };
+        let prefix = "203.0.0.0/24".parse().unwrap();
+        settings
+            .announcements
+            .insert(prefix, Announcement { details });
+    });
+    net.run_for(seconds(2));
+    for (node, extended) in [(1, vec![far, near]), (2, vec![far])] {
+        let attrs = net.best(node, "203.0.0.0/24").unwrap().attrs;
+        assert_eq!(attrs.extended_communities, extended, "at node {node}");
+        assert_eq!(attrs.communities, [7]);
+        assert_eq!(attrs.large_communities, [[65001, 1, 2]]);
+    }
 }
 
 /// RFC 8212 §3.

@@ -1,3 +1,5 @@
+use std::net::Ipv6Addr;
+
 use super::*;
 use crate::wire::Notification;
 use crate::wire::octets::{len16, put_u16};
@@ -84,6 +86,8 @@ const ROWS: &[(&str, &str, Fate, Fate)] = &[
     ("AS_PATH with AS 0", "40 02 06 02 01 00000000", Withdraw, Withdraw),
     ("AS_PATH optional", "c0 02 06 02 01 0000fde8", Withdraw, Withdraw),
     ("AS_PATH with a set", "40 02 06 01 01 0000fde8", Fine, Fine),
+    // RFC 5065 §3
+    ("AS_PATH with a confederation's sequence and set", "40 02 12 03 01 0000fc01 04 01 0000fc02 02 01 0000fde8", Fine, Fine),
     // §7.3
     ("NEXT_HOP of length 3", "40 03 03 c00002", Withdraw, Withdraw),
     ("NEXT_HOP of length 16", "40 03 10 00000000000000000000000000000001", Withdraw, Withdraw),
@@ -138,7 +142,7 @@ const ROWS: &[(&str, &str, Fate, Fate)] = &[
     // RFC 6793 §6
     ("AS4_PATH between new speakers", "c0 11 06 02 01 0000fde8", Discard, Discard),
     ("AS4_AGGREGATOR between new speakers", "c0 12 08 0000fde8 c0000202", Discard, Discard),
-    // RFC 8092 §5
+    // RFC 8092 §6
     ("large communities", "c0 20 0c 0000fde8 00000001 00000002", Fine, Fine),
     ("large communities of length 0", "c0 20 00", Withdraw, Withdraw),
     ("large communities of length 8", "c0 20 08 0000fde8 00000001", Withdraw, Withdraw),
@@ -268,6 +272,146 @@ fn an_old_speakers_path_gets_its_long_numbers_back() {
         path(&[ORIGIN, short, NEXT_HOP, aggregator, long, aggregator4]),
         [65001, 23456, 23456]
     );
+}
+
+/// RFC 6793 §6: segments of a confederation have no place in `AS4_PATH`; the others count.
+#[test]
+fn segments_of_a_confederation_in_as4_path_are_left_out() {
+    let old = Context::new(AsWidth::Two, PeerKind::Ebgp);
+    let short = "40 02 06 02 02 fde9 5ba0";
+    let long = "c0 11 0c 03 01 0000fc01 02 01 fa56ea01";
+    let body = update(&[ORIGIN, short, NEXT_HOP, long]);
+    let update = Update::decode(&body, old).unwrap();
+    assert_eq!(update.discarded, []);
+    let Announced::Routes(attrs) = update.announced else {
+        panic!("usable");
+    };
+    let sequence = Segment {
+        kind: SegmentKind::Sequence,
+        asns: vec![Asn(65001), Asn(4_200_000_001)],
+    };
+    assert_eq!(attrs.as_path.0, [sequence]);
+}
+
+/// RFC 6793 §4.2.2: an old speaker hears `AS_TRANS`, and what really stands there goes beside it; confederations never do.
+#[test]
+fn an_old_speaker_is_told_long_numbers_beside_the_short_ones() {
+    let segment = |kind, asns: &[u32]| Segment {
+        kind,
+        asns: asns.iter().copied().map(Asn).collect(),
+    };
+    let attrs = |asns: &[u32], aggregator: u32| PathAttrs {
+        as_path: AsPath(vec![segment(SegmentKind::Sequence, asns)]),
+        aggregator: Some(Aggregator {
+            asn: Asn(aggregator),
+            address: [192, 0, 2, 9].into(),
+        }),
+        ..PathAttrs::default()
+    };
+    let told = |attrs: &PathAttrs, width| {
+        let mut to = Vec::new();
+        attrs.put(&mut to, Some([192, 0, 2, 2].into()), width);
+        to
+    };
+    let long = attrs(&[65001, 4_200_000_001], 4_200_000_002);
+    let expected = "40010100 400206 0202 fde9 5ba0 400304 c0000202 c00706 5ba0 c0000209 \
+                    c0110a 0202 0000fde9 fa56ea01 c01208 fa56ea02 c0000209";
+    assert_eq!(told(&long, AsWidth::Two), octets(expected));
+    let expected =
+        "40010100 40020a 0202 0000fde9 fa56ea01 400304 c0000202 c00708 fa56ea02 c0000209";
+    assert_eq!(told(&long, AsWidth::Four), octets(expected));
+    // Where two octets say it all, they are enough.
+    let short = attrs(&[65001, 65002], 65003);
+    let expected = "40010100 400206 0202 fde9 fdea 400304 c0000202 c00706 fdeb c0000209";
+    assert_eq!(told(&short, AsWidth::Two), octets(expected));
+    let mut inside = long;
+    let first = segment(SegmentKind::ConfedSequence, &[64513]);
+    inside.as_path.0.insert(0, first);
+    let told = told(&inside, AsWidth::Two);
+    let expected = octets("c0110a 0202 0000fde9 fa56ea01");
+    assert!(
+        told.windows(expected.len())
+            .any(|window| window == expected)
+    );
+}
+
+/// RFC 4271 §5: transitive attributes that we do not know go on, marked as partial; those that we only do not look into are
+/// known.
+#[test]
+fn what_nobody_knows_is_passed_on_as_partial() {
+    let opaque = |code, value: &[u8]| Opaque {
+        code,
+        value: value.into(),
+    };
+    let attrs = PathAttrs {
+        unknown: vec![
+            opaque(code::ONLY_TO_CUSTOMER, &[0, 0, 0xfd, 0xe8]),
+            opaque(200, &[1, 2, 3]),
+        ],
+        ..PathAttrs::default()
+    };
+    let mut to = Vec::new();
+    attrs.put(&mut to, None, AsWidth::Four);
+    let expected = "40010100 400200 c02304 0000fde8 e0c803 010203";
+    assert_eq!(to, octets(expected));
+}
+
+/// RFC 8092 §3.
+#[test]
+fn a_large_community_that_stands_twice_counts_once() {
+    let [one, two] = ["0000fde8 00000001 00000002", "0000fde8 00000001 00000003"];
+    let attribute = format!("c0 20 30 {one} {two} {one} {two}");
+    let body = update(&[ORIGIN, AS_PATH, NEXT_HOP, &attribute]);
+    let update = Update::decode(&body, context(PeerKind::Ebgp)).unwrap();
+    let Announced::Routes(attrs) = update.announced else {
+        panic!("usable");
+    };
+    assert_eq!(attrs.large_communities, [[65000, 1, 2], [65000, 1, 3]]);
+}
+
+/// RFC 2545 §3: a global address, with or without the link-local one beside it. RFC 8950 §4: the same for IPv4 routes, if that
+/// was agreed on.
+#[test]
+fn a_next_hop_may_be_two_addresses() {
+    let global = "20010db8000000000000000000000002";
+    let link = "fe800000000000000000000000000002";
+    let zero = "00000000000000000000000000000000";
+    let six = "30 20010db80001";
+    let next_hop = |family: &str, addresses: &[&str], nlri: &str, extended| {
+        let length = 16 * addresses.len();
+        let value = format!("{family} {length:02x} {} 00 {nlri}", addresses.concat());
+        let attribute = format!("80 0e {:02x} {value}", octets(&value).len());
+        let attributes = octets(&[ORIGIN, AS_PATH, &attribute].concat());
+        let mut body = vec![0, 0];
+        put_u16(&mut body, len16(attributes.len()));
+        body.extend_from_slice(&attributes);
+        let context = Context {
+            extended_next_hop: Switch::from(extended),
+            ..context(PeerKind::Ebgp)
+        };
+        let reach = Update::decode(&body, context).map(|update| update.mp_nlri.unwrap().next_hop);
+        reach.map_err(|error| error.notification().subcode)
+    };
+    let [g, l] = ["2001:db8::2", "fe80::2"].map(|text| text.parse::<Ipv6Addr>().unwrap());
+    for (addresses, expected) in [
+        (vec![global], NextHop::V6(g)),
+        (vec![link], NextHop::V6(l)),
+        (vec![global, link], NextHop::V6Pair(g, l)),
+        // As some speakers write one address.
+        (vec![global, global], NextHop::V6(g)),
+        (vec![global, zero], NextHop::V6(g)),
+        (vec![zero, link], NextHop::V6(l)),
+        (vec![link, link], NextHop::V6(l)),
+    ] {
+        assert_eq!(next_hop("0002 01", &addresses, six, false), Ok(expected));
+        assert_eq!(
+            next_hop("0001 01", &addresses, "18 c63364", true),
+            Ok(expected)
+        );
+        assert_eq!(next_hop("0001 01", &addresses, "18 c63364", false), Err(9));
+    }
+    assert_eq!(NextHop::V6Pair(g, l).address(), g);
+    assert_eq!(NextHop::V6Pair(g, l).gateway(), l, "where packets go");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `margay-lab` as people run it.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -128,6 +129,67 @@ fn a_lab_stands_until_it_is_taken_down() {
     assert!(refused(&["exec", "play/dave", "--", "true"]).contains("no pod"));
     fine(&["down"]);
     assert!(netns::names(&prefix).unwrap().is_empty());
+    assert!(!folder(&name).exists());
+}
+
+/// As with `margay-lab up 2>&1 | head -1`.
+#[test]
+fn a_reader_that_has_seen_enough_leaves_nothing_undone_and_nothing_behind() {
+    let _others = together();
+    let scratch = guard::Scratch::new();
+    let world = scratch.folder().join("world");
+    fs::create_dir(&world).unwrap();
+    let addresses = ["192.168.0.1", "fd00:192:168::1"];
+    let addresses = addresses.map(|address| json!({"type": "InternalIP", "address": address}));
+    let documents = [
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "status": {"addresses": addresses}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "play"}}),
+    ];
+    let documents = documents.map(|document| document.to_string());
+    fs::write(world.join("cluster.yaml"), documents.join("\n---\n")).unwrap();
+    let pods = ["one", "two"].map(|name| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "play"},
+            "spec": {"nodeName": "n1", "containers": [{"name": "main", "image": "none"}]},
+        })
+        .to_string()
+    });
+    let pods_file = scratch.folder().join("pods.yaml");
+    fs::write(&pods_file, pods.join("\n---\n")).unwrap();
+    let name = format!("up-{}", random());
+    let unread = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let other = writer.try_clone().unwrap();
+        let mut command = command(&name, arguments);
+        command.stdout(writer).stderr(other).status().unwrap()
+    };
+    assert_eq!(
+        unread(&["up", "--world", &world.to_string_lossy()]).code(),
+        Some(0)
+    );
+    let prefix = fs::read_to_string(folder(&name).join("prefix")).unwrap();
+    let applied = unread(&["apply", "-f", &pods_file.to_string_lossy()]);
+    assert_eq!(applied.code(), Some(0));
+    let status = lab(&name, &["status"]);
+    let status = String::from_utf8_lossy(&status.stdout);
+    assert!(
+        ["in sync", "play/one", "play/two"]
+            .iter()
+            .all(|word| status.contains(word)),
+        "{status}"
+    );
+    assert_eq!(unread(&["down"]).code(), Some(0));
+    // What cannot be done is no reason to fall either.
+    assert_eq!(unread(&["down"]).code(), Some(1));
+    assert!(netns::names(&prefix).unwrap().is_empty());
+    // A demo is for showing: it does not go on, and takes everything along.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut child = command(&name, &["demo"]).stdout(writer).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).unwrap();
+    assert!(line.starts_with("A cluster of three nodes"), "{line}");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(!folder(&name).exists());
 }
 

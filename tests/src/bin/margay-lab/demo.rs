@@ -16,7 +16,7 @@ use margay_tests::lab::prober::{Protocol, Shot};
 use margay_tests::lab::traffic::{Kind, Samples, Traffic};
 use serde_json::{Value, json};
 
-use crate::standing::say;
+use crate::words::show_line;
 use crate::world;
 use matrix::Matrix;
 
@@ -26,7 +26,7 @@ const VICTIM: &str = "n2";
 /// Runs the demo; failure if anything seen was not as expected.
 pub(crate) fn run(name: Option<String>) -> Result<ExitCode> {
     let start = now();
-    say(
+    show_line(
         "A cluster of three nodes, a router that runs BIRD and a host beyond it: all network namespaces.\n",
     )?;
     let progress = Progress(Box::new(move |step| {
@@ -47,18 +47,18 @@ pub(crate) fn run(name: Option<String>) -> Result<ExitCode> {
     lab.settle()?;
     said(start, "policies in every kernel, routes everywhere")?;
 
-    say("\na. Nodes, BGP sessions, and the routes as BIRD sees them\n")?;
+    show_line("\na. Nodes, BGP sessions, and the routes as BIRD sees them\n")?;
     sessions(&lab)?;
     routes::show(&lab)?;
 
-    say("\nb. Who reaches whom\n")?;
+    show_line("\nb. Who reaches whom\n")?;
     let mut matrix = Matrix::new(&lab);
     matrix.look(&mut lab)?;
     matrix.show()?;
     said(start, &matrix.summary())?;
     let mut wrong = matrix.differences();
 
-    say("\nc. A policy file is changed: only namespace `play` may reach the frontend\n")?;
+    show_line("\nc. A policy file is changed: only namespace `play` may reach the frontend\n")?;
     let noticed = tighten_frontend(&mut lab)?;
     lab.settle()?;
     let before = matrix.clone();
@@ -67,7 +67,7 @@ pub(crate) fn run(name: Option<String>) -> Result<ExitCode> {
     said(start, &format!("{noticed}; {}", matrix.summary()))?;
     wrong += matrix.differences();
 
-    say(&format!(
+    show_line(&format!(
         "\nd. kill -9 of felix on {VICTIM} while pods talk, a policy change meanwhile, felix again\n"
     ))?;
     let lost = survive(&mut lab, start)?;
@@ -85,16 +85,16 @@ pub(crate) fn run(name: Option<String>) -> Result<ExitCode> {
 
     drop(lab);
     said(start, "everything is removed")?;
-    say(
+    show_line(
         "\ne. To play with it: `target/debug/margay-lab up`, then `margay-lab exec play/alice -- ping …`, `margay-lab apply -f …`,",
     )?;
-    say(
+    show_line(
         "   `target/debug/margayctl policy explain play/alice shop/db tcp/5432`, and `margay-lab down`.",
     )?;
     if wrong == 0 && lost == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    say(&format!(
+    show_line(&format!(
         "\nNOT AS EXPECTED: {wrong} cells differ, {lost} packets were lost"
     ))?;
     Ok(ExitCode::FAILURE)
@@ -102,7 +102,7 @@ pub(crate) fn run(name: Option<String>) -> Result<ExitCode> {
 
 /// A step that is done, with the time since the beginning.
 fn said(start: Instant, step: &str) -> Result<()> {
-    say(&format!(
+    show_line(&format!(
         "[{:6.2} s] {step}",
         now().duration_since(start).as_secs_f32()
     ))
@@ -113,14 +113,14 @@ fn sessions(lab: &Lab) -> Result<()> {
         let status: NodeStatus = lab.ask_felix(&node.name, "/status")?;
         let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
         let blocks: Vec<String> = status.blocks.keys().map(ToString::to_string).collect();
-        say(&format!(
+        show_line(&format!(
             "  {}  {}  blocks {}",
             node.name,
             addresses.join(" "),
             blocks.join(" ")
         ))?;
         for (name, peer) in &status.peers {
-            say(&format!(
+            show_line(&format!(
                 "      {name:<12} AS {} {:<16} {} ({} received, {} announced) {}",
                 peer.asn, peer.address, peer.state, peer.received, peer.announced, peer.reason
             ))?;

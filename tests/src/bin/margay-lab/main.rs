@@ -7,6 +7,7 @@ mod pod;
 mod probe;
 mod serve;
 mod standing;
+mod words;
 mod world;
 
 use std::process::ExitCode;
@@ -38,7 +39,9 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("margay-lab: {error:#}");
+            if !error.is::<words::Unread>() {
+                words::remark(format_args!("margay-lab: {error:#}"));
+            }
             ExitCode::FAILURE
         }
     }

@@ -7,7 +7,7 @@ use margay_tests::lab::cluster::Lab;
 use serde_json::{Value, json};
 
 use crate::args::PodCommand;
-use crate::standing::say;
+use crate::words::say;
 
 pub(crate) fn run(name: &str, command: PodCommand) -> Result<()> {
     let mut lab = Lab::open(name)?;

@@ -1,6 +1,5 @@
 //! `probe`: a world's probes as real packets, in a lab of its own.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
@@ -9,12 +8,14 @@ use margay_tests::lab::objects::Objects;
 use margay_tests::lab::probe::{externals_of, line, read};
 use margay_tests::lab::prober::Effort;
 
+use crate::words::{remark, show_line};
+
 /// Prints every probe with its verdict; what is going on goes to standard error.
 pub(crate) fn run(name: Option<String>, world: &Path, probes: &Path) -> Result<()> {
     let probes = read(probes)?;
     let objects = Objects::read(world)?;
     for problem in &objects.problems {
-        eprintln!("{problem}");
+        remark(problem);
     }
     let flows: Vec<_> = probes.iter().map(|probe| probe.flow.clone()).collect();
     let externals = externals_of(&flows, &objects);
@@ -27,9 +28,8 @@ pub(crate) fn run(name: Option<String>, world: &Path, probes: &Path) -> Result<(
     lab.start_pods(&lab.wanted_pods())?;
     lab.settle()?;
     let answers = lab.probe(&flows, Effort::default())?;
-    let mut out = std::io::stdout().lock();
     for (probe, answer) in probes.iter().zip(&answers) {
-        writeln!(out, "{}", line(probe, answer)?)?;
+        show_line(&line(probe, answer)?)?;
     }
-    Ok(out.flush()?)
+    Ok(())
 }

@@ -10,6 +10,8 @@ use margay_tests::lab::guard;
 use margay_tests::lab::prober::{ListenerId, Prober};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::words::remark;
+
 /// Listens for ever; SIGHUP says that pods came or went.
 pub(crate) fn run(name: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -39,7 +41,7 @@ pub(crate) fn run(name: &str) -> Result<()> {
             };
             match prober.listen(listener) {
                 Ok(id) => drop(place.insert(id)),
-                Err(error) => eprintln!("{}: {error:#}", place.key()),
+                Err(error) => remark(format_args!("{}: {error:#}", place.key())),
             }
         }
         runtime.block_on(hangups.recv());

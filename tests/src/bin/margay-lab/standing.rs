@@ -1,7 +1,6 @@
 //! `up`, `down`, `status`, `apply`, `delete`: a lab that stands between commands.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -13,10 +12,7 @@ use margay_tests::lab::cluster::{Lab, Options, Progress};
 use margay_tests::lab::guard;
 use margay_tests::lab::objects::Objects;
 
-/// A line for people.
-pub(crate) fn say(line: &str) -> Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
-}
+use crate::words::{remark, say};
 
 /// Raises a lab and leaves it standing.
 pub(crate) fn up(name: &str, world: Option<&Path>, external: Vec<IpAddr>) -> Result<()> {
@@ -25,13 +21,13 @@ pub(crate) fn up(name: &str, world: Option<&Path>, external: Vec<IpAddr>) -> Res
         None => crate::world::shop(),
     };
     for problem in &objects.problems {
-        eprintln!("{problem}");
+        remark(problem);
     }
     let mut externals: BTreeSet<IpAddr> = external.into_iter().collect();
     if externals.is_empty() {
         externals = crate::world::externals();
     }
-    let progress = Progress(Box::new(|step| eprintln!("  {step}")));
+    let progress = Progress(Box::new(|step| remark(format_args!("  {step}"))));
     let options = Options {
         name: Some(name.to_owned()),
         objects,

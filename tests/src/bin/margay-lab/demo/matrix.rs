@@ -11,7 +11,7 @@ use margay_tests::lab::cluster::Lab;
 use margay_tests::lab::probe::Answer;
 use margay_tests::lab::prober::Effort;
 
-use crate::standing::say;
+use crate::words::show_line;
 
 /// All flows, and the verdicts of the last look.
 #[derive(Clone, Debug)]
@@ -139,14 +139,14 @@ impl Matrix {
 
     /// The first port of everyone as a table, and every difference at any port as a line.
     pub(super) fn show(&self) -> Result<()> {
-        say(
+        show_line(
             "  Each cell: IPv4 expected and seen, IPv6 expected and seen; ✓ reaches, · does not, ! differs.",
         )?;
         let mut header = String::new();
         for number in 1..=self.ends.len() {
             let _ = write!(header, "{number:<7}");
         }
-        say(&format!("  {:<38}{header}", "from \\ to"))?;
+        show_line(&format!("  {:<38}{header}", "from \\ to"))?;
         for (from, participant) in self.ends.iter().enumerate() {
             let mut line = String::new();
             for (to, other) in self.ends.iter().enumerate() {
@@ -185,11 +185,11 @@ impl Matrix {
                 participant.name,
                 port.unwrap_or_default()
             );
-            say(&format!("  {name:<38}{}", line.trim_end()))?;
+            show_line(&format!("  {name:<38}{}", line.trim_end()))?;
         }
         for (cell, seen) in &self.cells {
             if let Some((expected, seen)) = seen.filter(|(expected, seen)| expected != seen) {
-                say(&format!(
+                show_line(&format!(
                     "  ! {}: expected {}, seen {}",
                     self.flow(*cell),
                     word(expected),
@@ -225,7 +225,7 @@ impl Matrix {
             }
         }
         for (what, (is, families)) in &changes {
-            say(&format!(
+            show_line(&format!(
                 "  {what}, {}: {} → {}",
                 families.join(" and "),
                 word(!is),
@@ -233,7 +233,7 @@ impl Matrix {
             ))?;
         }
         if changes.is_empty() {
-            say("  nothing changed")?;
+            show_line("  nothing changed")?;
         }
         Ok(())
     }

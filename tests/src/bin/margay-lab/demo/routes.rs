@@ -3,13 +3,13 @@
 use anyhow::Result;
 use margay_tests::lab::cluster::Lab;
 
-use crate::standing::say;
+use crate::words::show_line;
 
 /// Prints what BIRD learned from the nodes.
 pub(super) fn show(lab: &Lab) -> Result<()> {
-    say("\n  BIRD, AS 64600:")?;
+    show_line("\n  BIRD, AS 64600:")?;
     for route in learned(&lab.bird("show route")?) {
-        say(&format!("      {route}"))?;
+        show_line(&format!("      {route}"))?;
     }
     Ok(())
 }

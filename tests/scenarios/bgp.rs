@@ -1,8 +1,7 @@
 //! BGP as its objects say: peers with all their settings, filters, communities, reflectors, restarts.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::bird::{routes, with_bird};
+use crate::health;
 use crate::support::{alone, gets_through, id, pod, raise, shot, together};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -189,7 +189,7 @@ fn filters_and_communities_change_no_session() {
         text.contains("203.0.113.9/32") && text.contains("router"),
         "{text}"
     );
-    let metrics = metrics(&lab, "n1");
+    let (_, metrics) = health::page(&lab, "n1", "/metrics").unwrap();
     for line in [
         "# TYPE margay_bgp_peer_sessions counter\n",
         "margay_bgp_peer_established{peer=\"node-n2\",",
@@ -442,18 +442,6 @@ fn sessions(lab: &Lab) -> Value {
         }
     }
     all
-}
-
-/// What Prometheus reads of felix.
-fn metrics(lab: &Lab, node: &str) -> String {
-    let page = || {
-        let mut stream = TcpStream::connect("127.0.0.1:9099")?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page)?;
-        Ok(page)
-    };
-    lab.node(node).unwrap().run(page).unwrap()
 }
 
 fn margayctl(lab: &Lab, arguments: &[&str]) -> String {

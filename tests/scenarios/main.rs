@@ -17,6 +17,8 @@ mod drift;
 #[cfg(test)]
 mod established;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod kubernetes;
 #[cfg(test)]
 mod manifests;

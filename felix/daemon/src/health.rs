@@ -1,7 +1,8 @@
 //! Health and metrics, on a thread of their own.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -22,6 +23,10 @@ use tokio::sync::watch;
 use crate::bgp;
 use crate::nft::Nft;
 use crate::view::View;
+
+/// How long the writer of the rules may take to say how many there are. One that waits for the kernel says nothing; the
+/// other metrics are wanted then all the more.
+const SIZES: Duration = Duration::from_secs(1);
 
 /// All metrics. Those that events count are handed to whom they happen; the others are looked up when asked for.
 #[derive(Debug)]
@@ -115,8 +120,12 @@ pub(crate) struct Sources {
 
 /// Serves on a thread of its own until the process ends.
 pub(crate) fn start(address: SocketAddr, sources: Sources) -> anyhow::Result<()> {
-    let listener = std::net::TcpListener::bind(address)
-        .with_context(|| format!("cannot serve health on {address}"))?;
+    let listener =
+        TcpListener::bind(address).with_context(|| format!("cannot serve health on {address}"))?;
+    serve(listener, sources)
+}
+
+fn serve(listener: TcpListener, sources: Sources) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -204,7 +213,7 @@ impl Sources {
                     .sum::<usize>(),
             )
         });
-        if let Ok((chains, rules, elements)) = sizes.await {
+        if let Ok(Ok((chains, rules, elements))) = tokio::time::timeout(SIZES, sizes).await {
             metrics.chains.set(number(chains));
             metrics.rules.set(number(rules));
             metrics.elements.set(number(elements));
@@ -226,3 +235,6 @@ fn resident() -> Option<i64> {
     let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,6 +209,14 @@ impl Nft {
         answer.await.map_err(|_| NftError::Ended)
     }
 
+    /// A handle whose writer says nothing for as long as what comes with it is kept.
+    #[cfg(test)]
+    pub(crate) fn silent() -> (Self, impl Sized) {
+        let (sender, receiver) = mpsc::channel();
+        let sender = Arc::new(Sender(sender));
+        (Self { sender }, receiver)
+    }
+
     fn send(&self, command: Command) -> Result<(), NftError> {
         self.sender.0.send(command).map_err(|_| NftError::Ended)
     }

@@ -28,8 +28,8 @@ pub(crate) mod unlink;
 
 /// Calls that are worked on at once; more wait to be accepted.
 const AT_ONCE: usize = 256;
-/// Threads that wait for calls when there are none.
-const SPARE: usize = 4;
+/// Threads that wait for calls when there are none: a burst of pods shall not make and end one for each call.
+const SPARE: usize = 16;
 /// How often to look for what the plugin noted while we did not answer.
 const TOMBSTONES: Duration = Duration::from_secs(2);
 

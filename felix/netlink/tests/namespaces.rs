@@ -104,6 +104,12 @@ fn a_pair_of_links_is_made_across_namespaces_and_deleted() {
             (there.name.as_str(), there.mac, there.mtu),
             ("eth0", Some(POD), 1400)
         );
+        let shown = std::process::Command::new("ip")
+            .args(["-d", "link", "show", "mgy0123456789a"])
+            .output()
+            .unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert!(shown.contains("numtxqueues 1 numrxqueues 1 "), "{shown}");
 
         let mut again = Batch::new();
         again.create_veth(&veth("mgy0123456789a", &namespace));

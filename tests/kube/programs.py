@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -85,20 +86,30 @@ def kubernetes(programs):
     version = "k8s.io/component-base/version"
     major, minor, _ = VERSION[1:].split(".")
     flags = f"-s -w -X {version}.gitVersion={VERSION} -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
-    for name, package in absent.items():
-        started = time.monotonic()
-        print(f"building {name} of Kubernetes {VERSION} …", end="", flush=True, file=sys.stderr)
-        verb = ["test", "-c"] if name.endswith(".test") else ["build"]
-        beside = BIN / f".{name}.{os.getpid()}"
-        command = ["nice", "-n", "12", "go", *verb, "-trimpath", "-ldflags", flags, "-o", str(beside), package]
-        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"}
-        # Go asks its proxy once for each of hundreds of modules; what it has by then it keeps.
-        if not any(subprocess.run(command, cwd=HERE, env=environment).returncode == 0 for _ in range(3)):
-            raise Missing(f"{name} of Kubernetes cannot be built: see above")
-        beside.rename(BIN / name)
-        (BIN / f".{name}").write_text(stamp)
-        print(f" {time.monotonic() - started:.0f} s", file=sys.stderr)
+    suites = [name for name in absent if name.endswith(".test")]
+    others = [name for name in absent if name not in suites]
+    with tempfile.TemporaryDirectory(dir=BIN) as beside:
+        # In one command, so that one program is linked while another is compiled.
+        for verb, names in [(["build"], others), *[(["test", "-c"], [name]) for name in suites]]:
+            if names:
+                go(verb, names, [absent[name] for name in names], beside, flags)
+        for name in absent:
+            made = "server" if name == "etcd" else name  # Go names a program after the last word of its package
+            (pathlib.Path(beside) / made).rename(BIN / name)
+            (BIN / f".{name}").write_text(stamp)
     return BIN
+
+
+def go(verb, names, packages, folder, flags):
+    """Builds packages of Kubernetes as programs without debug information into a folder."""
+    started = time.monotonic()
+    print(f"building {', '.join(names)} of Kubernetes {VERSION} …", end="", flush=True, file=sys.stderr)
+    command = ["nice", "-n", "12", "go", *verb, "-trimpath", "-gcflags=all=-dwarf=false", "-ldflags", flags, "-o", f"{folder}/", *packages]
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"}
+    # Go asks its proxy once for each of hundreds of modules; what it has by then it keeps.
+    if not any(subprocess.run(command, cwd=HERE, env=environment).returncode == 0 for _ in range(3)):
+        raise Missing(f"{', '.join(names)} of Kubernetes cannot be built: see above")
+    print(f" {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
 def enough_go():

@@ -8,6 +8,7 @@ import traceback
 import dns
 import machine
 import neighbours
+import nonsense
 import programs
 import scenarios
 import suite
@@ -18,7 +19,7 @@ from cluster import Cluster
 def main(cluster, image, short, parts, lanes, suite_only=False):
     """Raises the cluster, proves, prints, removes. Whether everything was good. On a machine whose kernel lacks what a cluster needs
     each row is skipped by its name, with what is missing."""
-    wanted = [scenarios.nobody_asks_for_more] if suite_only else scenarios.ALL if short else scenarios.ALL + neighbours.ALL + upheavals.ALL
+    wanted = [scenarios.nobody_asks_for_more] if suite_only else scenarios.ALL if short else scenarios.ALL + neighbours.ALL + upheavals.ALL + nonsense.ALL
     lacking = "; ".join(machine.lacks())
     if lacking:
         names = ["cluster", *(scenario.__name__ for scenario in wanted), *(f"upstream {part}" for part in upstream(short, parts))]

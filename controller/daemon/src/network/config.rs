@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use margay_api::v1::IpamMode;
 
-use super::{Inputs, pod_cidrs, pools};
+use super::{Inputs, pools};
 
 /// Names to give in a sentence.
 const NAMED: usize = 3;
@@ -63,8 +63,9 @@ fn in_the_way(inputs: &Inputs, range: IpNet) -> Option<String> {
     };
     let block = || {
         let claimed = inputs.claims.iter().map(|(block, node)| (*block, node));
-        let own = inputs.nodes.keys().flat_map(|node| {
-            let cidrs = pod_cidrs(inputs, node).iter();
+        // Also where they are not used now: pods may have addresses of them from before.
+        let own = inputs.facts.iter().flat_map(|(node, facts)| {
+            let cidrs = facts.pod_cidrs.iter();
             cidrs.map(move |cidr| (*cidr, node))
         });
         let (block, node) = claimed.chain(own).find(|(block, _)| overlap(*block))?;

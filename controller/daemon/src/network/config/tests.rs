@@ -46,6 +46,33 @@ spec: {{cidr: 10.2.0.0/16}}
 }
 
 #[test]
+fn a_pool_that_comes_does_not_give_the_pod_cidrs_to_services() {
+    let mut inputs = three_nodes();
+    let facts = Facts {
+        pod_cidrs: vec!["10.9.0.0/24".parse().unwrap()],
+        ..Facts::default()
+    };
+    inputs.facts.insert(name("n1"), facts);
+    add(
+        &mut inputs,
+        &format!(
+            "{CONFIG}spec: {{bgp: {{serviceRanges: [10.9.0.0/16]}}}}
+---
+apiVersion: margay.io/v1alpha1
+kind: IPPool
+metadata: {{name: nobodys}}
+spec: {{cidr: 10.2.0.0/16}}
+"
+        ),
+    );
+    // Running pods have addresses there, though new ones will not.
+    let announced = network(&inputs, &name("n1")).unwrap().bgp.services;
+    assert!(announced.is_empty(), "{announced:?}");
+    let told = told(&inputs);
+    assert!(told[0].contains("overlaps 10.9.0.0/24"), "{told:?}");
+}
+
+#[test]
 fn pod_cidrs_that_nodes_do_not_have_are_told_of() {
     let mut inputs = three_nodes();
     add(&mut inputs, &format!("{CONFIG}spec: {{ipam: PodCIDRs}}"));

@@ -15,7 +15,7 @@ PARTS = {
     "pods": (r"\[sig-network\] Networking Granular Checks: Pods", "SCTPConnectivity"),
     "services": (
         r"\[sig-network\] (Services|Networking Granular Checks: Services)",
-        "|".join(["SCTPConnectivity", "SCTP service", r"\[Disruptive\]", "LoadBalancer", "ExternalName", r"\[Slow\]", "session affinity timeout"]),
+        "|".join(["SCTPConnectivity", "SCTP service", r"\[Disruptive\]", "LoadBalancer", "ExternalName", r"\[Slow\]", "session affinity timeout", "evicted pods"]),
     ),
 }
 # Six that cover both directions, ports, blocks, selectors of both kinds, changes, and UDP.

@@ -68,8 +68,9 @@ impl Target {
         self.place() == place
             && from.ip() == self.peer
             && scope == self.scope
-            // RFC 5881 §5: a packet from the same link still has 255.
-            && ttl >= 255 - (self.hops.get() - 1)
+            // RFC 5881 §5: a packet from the same link still has 255. Over routers there is no such rule (RFC 5883), and
+            // not everybody begins with 255: BIRD does not.
+            && (self.hops.get() > 1 || ttl == 255)
     }
 }
 

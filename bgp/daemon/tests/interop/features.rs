@@ -62,6 +62,11 @@ pub(crate) const ALL: &[Feature] = &[
         lack: &[(Peer::GoBgp, NO_BFD)],
     },
     feature("multihop", multihop),
+    Feature {
+        name: "BFD, multihop",
+        test: bfd_multihop,
+        lack: &[(Peer::GoBgp, NO_BFD)],
+    },
     feature("shutdown text", shutdown),
 ];
 
@@ -429,6 +434,25 @@ fn multihop(world: &mut World, peer: Peer) {
         ..Session::USUAL
     };
     bring_up(world, peer, &session);
+}
+
+/// RFC 5883: over a router, and on a port of its own.
+fn bfd_multihop(world: &mut World, peer: Peer) {
+    let session = Session {
+        multihop: true,
+        bfd: true,
+        ..Session::USUAL
+    };
+    bring_up(world, peer, &session);
+    world.until_peer("router", "BFD up", |status| status["bfd"]["state"] == "Up");
+    world.link("down");
+    world.until_peer("router", "lost by BFD", |status| {
+        status["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("BFD")
+    });
+    world.margay_learns("198.51.100.0/24", &[]);
 }
 
 fn shutdown(world: &mut World, peer: Peer) {

@@ -101,6 +101,8 @@ fn two_sessions_come_up_and_agree_on_the_slower_interval() {
     assert_eq!(pair.states(), [State::Up, State::Up]);
     for end in &pair.ends {
         assert_eq!(end.interval(), Some(millis(80)));
+        // RFC 5882 §4.3.2: ours ends with the process that speaks BGP, and says so.
+        assert!(!end.remote_is_control_plane_independent());
     }
     assert_eq!(pair.ends[0].detection_time(), Some(millis(400)));
     assert_eq!(pair.ends[1].detection_time(), Some(millis(240)));

@@ -2,9 +2,12 @@
 
 use std::process::Command;
 
+use margay_sync::status::NodeStatus;
+use margay_tests::lab::clock::wait;
 use margay_tests::lab::ip;
 use margay_tests::lab::prober::Effort;
 use margay_tests::lab::prober::{Protocol, Seen, Shot};
+use margay_tests::lab::settle::PATIENCE;
 use serde_json::json;
 
 use crate::snapshot::nft;
@@ -54,7 +57,7 @@ fn a_claim_by_arp_or_neighbour_discovery_diverts_nothing() {
     );
     let victim = lab.pod(&id("victim")).unwrap().clone();
     let thief = lab.pod_netns(&id("thief")).unwrap();
-    // Adding an address, and setting the link up again, announces it to everyone on the link.
+    // With these, another hardware address announces every address to everyone on the link.
     thief
         .set(&[
             ("net/ipv4/conf/eth0/arp_notify", "1"),
@@ -70,6 +73,24 @@ fn a_claim_by_arp_or_neighbour_discovery_diverts_nothing() {
         )
         .unwrap();
     }
+    let node = lab.node("n1").unwrap();
+    let status: NodeStatus = lab.ask_felix("n1", "/status").unwrap();
+    let link = &status.pods[&id("thief")].link;
+    let heard = || {
+        let links = ip::json(node.name(), &["-s", "link", "show", "dev", link]).unwrap();
+        links[0]["stats64"]["rx"]["packets"].as_u64().unwrap()
+    };
+    let before = heard();
+    let claim = "link set eth0 address 02:00:00:00:00:66".to_owned();
+    ip::batch(thief.name(), &[claim]).unwrap();
+    // An announcement of each address that it has now.
+    wait("the node has heard the claims", PATIENCE, || {
+        match heard() - before {
+            4.. => Ok(()),
+            fewer => Err(format!("{fewer} packets")),
+        }
+    })
+    .unwrap();
     let listener = margay_tests::lab::prober::Listener {
         netns: thief,
         addresses: victim.addresses.clone(),

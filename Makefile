@@ -63,6 +63,7 @@ lint:
 # --- Kubernetes ---
 
 # The image: static programs for ARCH, no shell, no libc. `rustup target add` and musl-tools are what it needs beyond `build`.
+# Stripped by flag as `bgpd` is: cargo forgets it of felix and the plugin.
 IMAGE_TAG := margay.io/margay:v0.1.0
 IMAGE_DIR := target/image
 
@@ -72,7 +73,7 @@ image: image-context
 	tests/kube/kube image --context $(IMAGE_DIR)/context --tag $(IMAGE_TAG) --to $(IMAGE_DIR)/margay.tar
 
 image-context: musl
-	cargo build --profile image --locked --target $(IMAGE_TARGET) --target-dir $(IMAGE_DIR) -p margay-controller -p margay-felix -p margay-cni -p margayctl
+	RUSTFLAGS="-C strip=symbols" cargo build --profile image --locked --target $(IMAGE_TARGET) --target-dir $(IMAGE_DIR) -p margay-controller -p margay-felix -p margay-cni -p margayctl
 	rm -rf $(IMAGE_DIR)/context && mkdir -p $(IMAGE_DIR)/context
 	cp $(addprefix $(IMAGE_DIR)/$(IMAGE_TARGET)/image/,margay-controller margay-felix margay-cni margayctl) $(IMAGE_DIR)/context
 	tests/kube/licences.py $(IMAGE_TARGET) > $(IMAGE_DIR)/context/LICENCES

@@ -1,5 +1,6 @@
 //! Established flows follow the policy: what a change forbids stops, what it leaves alone loses nothing.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use margay_tests::lab::clock::now;
@@ -130,6 +131,7 @@ fn an_address_that_another_pod_gets_has_only_the_other_pods_rights() {
         EVERY,
     )
     .unwrap();
+    assert!(is_answered_at_its_port(&lab, "client"));
     lab.stop_pods(&[id("client")]).unwrap();
     let key = lab.apply(pod("client", "n1")).unwrap();
     lab.delete(&key).unwrap();
@@ -146,6 +148,29 @@ fn an_address_that_another_pod_gets_has_only_the_other_pods_rights() {
             assert!(!gets_through(&mut lab, shot), "{protocol} v4={v4}");
         }
     }
+    assert!(
+        !is_answered_at_its_port(&lab, "heir"),
+        "by the connection that the kernels remember of the address"
+    );
+    lab.apply(only_from("another", "server", &["heir"]))
+        .unwrap();
+    lab.settle().unwrap();
+    assert!(is_answered_at_its_port(&lab, "heir"));
+}
+
+/// Whether a pod's datagrams from always the same port are answered by `server`.
+fn is_answered_at_its_port(lab: &Lab, from: &str) -> bool {
+    let shot = shot(lab, from, "server", Protocol::Udp);
+    let own = (shot.source.unwrap(), 45_000);
+    let socket = shot.netns.run(|| Ok(UdpSocket::bind(own)?)).unwrap();
+    socket.connect((shot.destination, shot.port)).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
+    (0..20).any(|_| {
+        socket.send(b"anybody").unwrap();
+        socket.recv(&mut [0; 64]).is_ok()
+    })
 }
 
 /// A hundred UDP flows that no change here concerns: on one node and across, both families.

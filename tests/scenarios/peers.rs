@@ -371,8 +371,14 @@ fn bfd_takes_a_dead_peers_routes_away(lab: &Lab) {
         "BFD at 50 ms x 3: the dead peer's route was gone after {:?}",
         now().duration_since(since)
     ));
-    let status = peer(lab, "n1", "bfd").unwrap().unwrap();
-    assert!(said(&status).contains("BFD"), "{status:?}");
+    // The page follows the kernel.
+    wait("the reason is BFD", PATIENCE, || {
+        match peer(lab, "n1", "bfd")? {
+            Some(status) if said(&status).contains("BFD") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .unwrap();
 }
 
 fn nodes_that_a_selector_pairs_are_peers(lab: &mut Lab) {

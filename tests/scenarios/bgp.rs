@@ -326,6 +326,56 @@ fn with_bird_as_its_helper_felix_comes_back(end: impl Fn(&mut Lab, &str) -> anyh
     }
 }
 
+/// The new process is there before BFD misses the old one.
+#[test]
+fn a_node_that_bfd_watches_is_killed_and_no_packet_is_lost() {
+    let _machine = alone();
+    let mut lab = raise(2, [pod("a", "n1"), pod("b", "n2")]);
+    label(&mut lab, "n1", "watch", "this");
+    label(&mut lab, "n2", "watch", "this");
+    lab.apply(json!({
+        "apiVersion": "margay.io/v1alpha1", "kind": "BGPPeer", "metadata": {"name": "watched"},
+        "spec": {
+            "nodeSelector": {"matchLabels": {"watch": "this"}}, "peerSelector": {"matchLabels": {"watch": "this"}},
+            "bfd": {"intervalMilliseconds": 1000, "multiplier": 5},
+        },
+    }))
+    .unwrap();
+    lab.apply(topology("None")).unwrap();
+    let seen = |lab: &Lab| {
+        wait("BFD is up", PATIENCE, || {
+            for (here, there) in [("n1", "node-n2"), ("n2", "node-n1")] {
+                let page: Value = lab
+                    .ask_felix(here, "/bgp")
+                    .map_err(|error| error.to_string())?;
+                let peer = &page["peers"][there];
+                if peer["state"] != "Established" || peer["bfd"]["state"] != "Up" {
+                    return Err(format!("{here}: {peer}"));
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    };
+    seen(&lab);
+    lab.settle().unwrap();
+    let before = sessions(&lab)["n1"]["node-n2"].as_u64().unwrap();
+    let flows = [("a", "b"), ("b", "a")].map(|(from, to)| shot(&lab, from, to, Protocol::Udp));
+    let traffic = Traffic::start(Kind::Datagrams, &flows, MILLISECOND).unwrap();
+    for _ in 0..3 {
+        lab.kill_felix("n2").unwrap();
+        lab.start_felix("n2").unwrap();
+        lab.wait_ready().unwrap();
+        seen(&lab);
+    }
+    traffic.wait_sent(100).unwrap();
+    for samples in traffic.stop().unwrap() {
+        assert_eq!(samples.lost(), 0, "of {}", samples.sent());
+    }
+    let after = sessions(&lab)["n1"]["node-n2"].as_u64().unwrap();
+    assert_eq!(after, before + 3, "each life has one session");
+}
+
 pub(crate) fn topology(topology: &str) -> Value {
     json!({
         "apiVersion": "margay.io/v1alpha1", "kind": "NetworkConfig", "metadata": {"name": "default"},

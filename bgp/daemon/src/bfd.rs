@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use margay_bgp::PeerName;
 use margay_bgp::bfd::{Diagnostic, State};
@@ -60,8 +60,9 @@ pub(crate) struct Target {
 pub(crate) struct Report {
     pub(crate) peer: PeerName,
     pub(crate) status: BfdStatus,
-    /// Whether the peer has just been lost: not when one side was taken down on purpose (RFC 5882 §4.2).
-    pub(crate) lost: bool,
+    /// That the peer has just been lost, and when it was last known to be there: not when one side was taken down on
+    /// purpose (RFC 5882 §4.2).
+    pub(crate) lost: Option<Instant>,
 }
 
 pub(crate) type Targets = BTreeMap<PeerName, Target>;

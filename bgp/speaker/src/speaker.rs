@@ -79,8 +79,14 @@ pub enum Event<'a> {
     },
     /// These next hops are reached so now; others are as they were. Only those of [`Action::TrackNextHop`] count.
     NextHops(BTreeMap<IpAddr, Reach>),
-    /// BFD says that a peer cannot be reached (RFC 5882 §4.2): its session ends with Cease 10.
-    BfdDown(&'a PeerName),
+    /// BFD says that a peer cannot be reached (RFC 5882 §4.2): its session ends with Cease 10, if it was there already
+    /// when BFD last knew that the peer could be reached.
+    BfdDown {
+        /// Which.
+        peer: &'a PeerName,
+        /// When that was.
+        seen_up: Instant,
+    },
     /// The kernel took octets of [`Action::Send`].
     Sent {
         /// Where.
@@ -276,9 +282,13 @@ impl Speaker {
             }
             Event::Received { connection, octets } => self.take_in(connection, octets, now),
             Event::NextHops(reach) => self.rib.set_reach(reach),
-            Event::BfdDown(name) => {
+            Event::BfdDown {
+                peer: name,
+                seen_up,
+            } => {
                 if let Some(peer) = self.peers.get_mut(name) {
-                    peer.session.handle_event(session::Event::BfdDown, now);
+                    let event = session::Event::BfdDown { seen_up };
+                    peer.session.handle_event(event, now);
                 }
                 self.follow(name, now);
             }

@@ -274,7 +274,7 @@ impl Thread {
     fn act(&mut self) {
         for (name, watch) in &mut self.watches {
             let lost = watch.act();
-            if lost {
+            if lost.is_some() {
                 info!(peer = %name, reason = %watch.session.diagnostic(), "BFD: the peer is lost");
             }
             let problem = match self.places.get(&watch.target.place()) {
@@ -282,7 +282,7 @@ impl Thread {
                 Some(Ok(_)) | None => String::new(),
             };
             let status = watch.status(problem);
-            if lost || watch.reported.as_ref() != Some(&status) {
+            if lost.is_some() || watch.reported.as_ref() != Some(&status) {
                 watch.reported = Some(status.clone());
                 // The driver may be gone: that is found out next.
                 let _ = self.reports.send(Report {
@@ -310,16 +310,18 @@ impl Target {
 }
 
 impl Watch {
-    /// Sends what there is to send; says whether the peer was lost.
-    fn act(&mut self) -> bool {
-        let mut lost = false;
+    /// Sends what there is to send; if the peer was lost, says when it was last known to be there.
+    fn act(&mut self) -> Option<Instant> {
+        let mut lost = None;
         while let Some(action) = self.session.poll_action() {
             match action {
                 Action::Send(packet) => self.send(&packet),
                 Action::StateChanged { from, to, .. } => {
                     // RFC 5882 §4.2: what was taken down on purpose is not lost.
                     let on_purpose = self.session.remote_state() == State::AdminDown;
-                    lost |= from == State::Up && to == State::Down && !on_purpose;
+                    if from == State::Up && to == State::Down && !on_purpose {
+                        lost = self.session.seen_up();
+                    }
                 }
             }
         }

@@ -63,8 +63,9 @@ impl Driver {
             return;
         }
         self.bfd_status.insert(peer.clone(), status);
-        if lost {
-            self.tell(Event::BfdDown(&peer));
+        if let Some(seen_up) = lost {
+            let peer = &peer;
+            self.tell(Event::BfdDown { peer, seen_up });
         }
     }
 

@@ -79,6 +79,8 @@ pub struct Session {
     polling: bool,
     send_at: Instant,
     detect_at: Option<Instant>,
+    /// When a packet of the other side last found, or made, the session Up.
+    seen_up: Option<Instant>,
     jitter: Jitter,
     actions: VecDeque<Action>,
 }
@@ -98,6 +100,7 @@ impl Session {
             polling: false,
             send_at: now,
             detect_at: None,
+            seen_up: None,
             jitter: Jitter::new(seed),
             actions: VecDeque::new(),
         }
@@ -127,6 +130,11 @@ impl Session {
     /// gone (RFC 5882 §4.3.2).
     pub fn remote_is_control_plane_independent(&self) -> bool {
         self.remote.control_plane_independent
+    }
+
+    /// When the other side last said something that left the session Up; none if it never was.
+    pub fn seen_up(&self) -> Option<Instant> {
+        self.seen_up
     }
 
     /// After how long silence the other side counts as gone (§6.8.4); none as long as it has not spoken.
@@ -243,6 +251,9 @@ impl Session {
             (State::Down, State::AdminDown | State::Up)
             | (State::Init, State::Down)
             | (State::Up, State::Init | State::Up) => {}
+        }
+        if self.state == State::Up {
+            self.seen_up = Some(now);
         }
         if poll {
             // §6.5: at once, whatever the interval, and never with a poll of our own.

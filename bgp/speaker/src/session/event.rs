@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{ConnectionId, Down, Failure};
 use crate::types::Family;
@@ -50,7 +50,11 @@ pub enum Event {
         restart: Option<Duration>,
     },
     /// BFD says that the peer cannot be reached (RFC 5882 §4.2).
-    BfdDown,
+    BfdDown {
+        /// When BFD last knew that it could. What was lost before a session began is not of this session: the peer has
+        /// restarted within the detection time (RFC 5882 §4.3.2.2).
+        seen_up: Instant,
+    },
     /// The kernel took so many octets.
     Sent(ConnectionId, usize),
 }

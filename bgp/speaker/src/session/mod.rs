@@ -303,8 +303,9 @@ impl Session {
                 max,
                 restart,
             } => self.limit(family, max, restart, now),
-            Event::BfdDown => {
-                if let Some(id) = self.established_connection().map(|other| other.id) {
+            Event::BfdDown { seen_up } => {
+                let established = self.established_connection().map(|other| other.id);
+                if let Some(id) = established.filter(|_| self.since <= seen_up) {
                     let notification = Notification::cease(Cease::BfdDown, "");
                     self.fail(id, Some(notification), Down::Bfd, now);
                 }

@@ -151,12 +151,18 @@ fn silence_for_the_detection_time_takes_the_session_down() {
     pair.changes = [const { Vec::new() }; 2];
     // Both directions at once: neither hears why.
     pair.cut = [true; 2];
+    let cut = pair.now;
     pair.run(millis(100));
     assert_eq!(pair.states(), [State::Up, State::Up]);
     pair.run(millis(51));
     assert_eq!(pair.states(), [State::Down, State::Down]);
     let expected = [(State::Down, Diagnostic::TIME_EXPIRED)];
     assert_eq!(pair.changes, [expected, expected]);
+    // When the other was there last is known.
+    for end in &pair.ends {
+        let seen = end.seen_up().unwrap();
+        assert!(cut - millis(50) <= seen && seen <= cut);
+    }
     pair.cut = [false; 2];
     pair.run(Duration::from_secs(3));
     assert_eq!(pair.states(), [State::Up, State::Up]);

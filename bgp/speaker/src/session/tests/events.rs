@@ -77,7 +77,7 @@ const TABLE: &[(&str, Happens, [&str; 7])] = &[
         ["", "", "", "5/0, close ours, dial > Connect", "5/1, close ours, dial > Connect", "5/2, close ours, dial > Connect", "7/1, close ours, down, dial > Connect"]),
     ("PrefixLimit", |lab| lab.event(Event::PrefixLimit { family: Family::Ipv4, max: 7, restart: None }),
         ["", "", "", "", "", "", "6/1, close ours, down > Idle"]),
-    ("BfdDown", |lab| lab.event(Event::BfdDown),
+    ("BfdDown", |lab| lab.event(Event::BfdDown { seen_up: lab.now }),
         ["", "", "", "", "", "", "6/10, close ours, down, dial > Connect"]),
     ("Sent", |lab| lab.event(Event::Sent(OURS, 1)),
         ["", "", "", "", "", "", ""]),

@@ -536,9 +536,11 @@ impl Net {
         &self.nodes[node].tracked
     }
 
-    /// A node's BFD loses a peer.
-    pub(super) fn bfd_down(&mut self, node: usize, peer: &str) {
-        self.event(node, Event::BfdDown(&peer.into()));
+    /// A node's BFD loses a peer that it has seen up until so long ago.
+    pub(super) fn bfd_down(&mut self, node: usize, peer: &str, ago: Duration) {
+        let seen_up = self.now - ago;
+        let peer = &peer.into();
+        self.event(node, Event::BfdDown { peer, seen_up });
     }
 
     /// How many UPDATEs a node has sent.

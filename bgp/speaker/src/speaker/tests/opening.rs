@@ -207,7 +207,7 @@ fn ipv4_routes_have_an_ipv6_next_hop_where_that_is_agreed_on() {
 fn a_peer_that_bfd_has_lost_loses_its_routes_at_once() {
     let mut net = Net::mesh(2, 3);
     net.run_for(seconds(1));
-    net.bfd_down(0, "n1");
+    net.bfd_down(0, "n1", Duration::from_millis(150));
     assert!(net.routes(0).is_empty());
     assert_eq!(net.status(0)["n1"].reason, "BFD lost the peer");
     net.run_for(Duration::from_millis(50));

@@ -53,6 +53,30 @@ fn an_end_that_is_meant_takes_the_routes_at_once_and_its_words_arrive() {
     );
 }
 
+/// RFC 5882 §4.3.2.2: whose BFD ends with its BGP is missed by both. Neither while it is away nor when it was back sooner
+/// than BFD noticed does that cost a route.
+#[test]
+fn what_bfd_lost_before_the_session_began_is_the_restart_itself() {
+    let mut net = Net::mesh(2, 3);
+    net.run_for(seconds(10));
+    let before = net.changes(0);
+    net.kill(1);
+    net.run_for(Duration::from_millis(100));
+    net.bfd_down(0, "n1", Duration::from_millis(150));
+    net.run_for(seconds(1));
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&["192.0.2.2"]));
+    net.start(1);
+    while net.state(0, "n1") != State::Established {
+        net.run_for(Duration::from_millis(1));
+    }
+    net.bfd_down(0, "n1", Duration::from_millis(150));
+    assert_eq!(net.state(0, "n1"), State::Established);
+    net.run_for(seconds(10));
+    assert_eq!(net.changes(0), before);
+    net.bfd_down(0, "n1", seconds(1));
+    assert_eq!(next_hops(&net, 0, "10.1.0.0/26"), hops(&[]));
+}
+
 /// RFC 9494 §4.2: after the restart time the routes are the last choice, and go in the end.
 #[test]
 fn routes_that_are_stale_for_long_are_the_last_choice_and_marked() {

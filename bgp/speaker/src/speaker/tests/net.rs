@@ -538,7 +538,7 @@ impl Net {
 
     /// A node's BFD loses a peer that it has seen up until so long ago.
     pub(super) fn bfd_down(&mut self, node: usize, peer: &str, ago: Duration) {
-        let seen_up = self.now - ago;
+        let seen_up = self.now.checked_sub(ago).unwrap();
         let peer = &peer.into();
         self.event(node, Event::BfdDown { peer, seen_up });
     }

@@ -89,6 +89,7 @@ async fn work(args: Args, begun: std::time::Instant, saver: Saver) -> anyhow::Re
         view: view.clone(),
         bgp: bgp_status.clone(),
         link,
+        messages: metrics.messages.clone(),
     };
     tokio::spawn(client.run());
     if revision.is_none() && !records.is_empty() {

@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) latency: Histogram,
     pub(crate) routes: Gauge,
     pub(crate) repairs: Family<What, Counter>,
+    pub(crate) messages: Family<Message, Counter>,
     received: Gauge,
     realised: Gauge,
     attachments: Gauge,
@@ -50,6 +51,12 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct What {
     pub(crate) what: String,
+}
+
+/// What the controller's stream said.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Message {
+    pub(crate) kind: &'static str,
 }
 
 /// The state of a session.
@@ -77,6 +84,12 @@ impl Metrics {
             "changes of others to what is ours that were undone, by kind",
             repairs.clone(),
         );
+        let messages = Family::<Message, Counter>::default();
+        registry.register(
+            "stream_messages",
+            "messages of the controller's stream: a snapshot is all there is, same says that what felix has is right",
+            messages.clone(),
+        );
         let sessions = Family::<Session, Gauge>::default();
         registry.register("bgp_sessions", "BGP sessions by state", sessions.clone());
         let mut gauge = |name: &str, help: &str| {
@@ -87,6 +100,7 @@ impl Metrics {
         Self {
             latency,
             repairs,
+            messages,
             sessions,
             routes: gauge("routes", "routes of ours in the kernel"),
             received: gauge(

@@ -18,11 +18,14 @@ use margay_sync::message::{
 };
 use margay_sync::replica::Replica;
 use margay_sync::status::Link;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family as Counted;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::clock;
 use crate::core::{Input, sleep_until};
+use crate::health;
 use crate::view::{self, View};
 
 mod connect;
@@ -68,6 +71,7 @@ pub(crate) struct Client {
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) bgp: watch::Receiver<margay_bgpd::Status>,
     pub(crate) link: watch::Sender<Link>,
+    pub(crate) messages: Counted<health::Message, Counter>,
 }
 
 impl Client {
@@ -198,6 +202,14 @@ impl Client {
         let before = self.replica.revision().cloned();
         let line = encode(&message);
         let whole = matches!(message, Message::Snapshot { .. });
+        let kind = match message {
+            Message::Snapshot { .. } => "snapshot",
+            Message::Same { .. } => "same",
+            Message::Delta { .. } => "delta",
+            Message::InSync { .. } => "in-sync",
+        };
+        let counted = health::Message { kind };
+        self.messages.get_or_create(&counted).inc();
         let changes = match self.replica.handle(message) {
             Ok(changes) => changes,
             Err(error) => {

@@ -19,6 +19,7 @@ fn client(path: &std::path::Path, core: mpsc::Sender<Input>) -> Client {
         view: watch::channel(Arc::default()).1,
         bgp: watch::channel(margay_bgpd::Status::default()).1,
         link: watch::channel(Link::Unknown).0,
+        messages: Counted::default(),
     }
 }
 
@@ -74,6 +75,10 @@ fn the_core_hears_of_nothing_that_is_not_written_down() {
             told.recv().await.unwrap();
             take.await.unwrap();
             told.recv().await.unwrap();
+        }
+        for kind in ["snapshot", "delta", "same"] {
+            let counted = health::Message { kind };
+            assert_eq!(client.messages.get_or_create(&counted).get(), 1, "{kind}");
         }
     });
 }

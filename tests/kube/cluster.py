@@ -40,6 +40,8 @@ class Cluster:
         self.logs = programs.CACHE / "logs" / (logs or name)
         self.prefix = None
         self.lock = None
+        self.image = None  # archive of Margay's image, for who takes programs out of it
+        self.limits = False  # whether times and sizes are judged: of a release, where little else is at work
 
     # --- life ---
 
@@ -334,7 +336,7 @@ class Cluster:
 
     def pids(self, node, program):
         """Ids, on this machine, of the processes in a node's network namespace that run the program of that path."""
-        netns = os.stat(f"/run/netns/{self.prefix}{node}")
+        netns = os.stat(self.netns(node))
         found = []
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             try:
@@ -344,6 +346,10 @@ class Cluster:
             except OSError:
                 pass
         return found
+
+    def netns(self, node):
+        """The file of a node's network namespace."""
+        return f"/run/netns/{self.prefix}{node}"
 
     @staticmethod
     def signal(pid, name):
@@ -362,6 +368,10 @@ class Cluster:
     def exec(self, node, *command, check=True):
         """Runs a command on a node; its output."""
         return run([*self.inside(node), *map(str, command)], check=check)
+
+    def put(self, node, file):
+        """Brings a file to a node; its path there. These see the machine's own files, those of the state among them."""
+        return file
 
     # --- the API ---
 
@@ -428,9 +438,9 @@ def key(path):
     path.chmod(0o600)
 
 
-def run(command, input=None, check=True):
+def run(command, input=None, check=True, environment=None):
     """Runs a command; its output, or its complaint as an error."""
-    done = subprocess.run([str(part) for part in command], input=input, capture_output=True, text=True)
+    done = subprocess.run([str(part) for part in command], input=input or "", capture_output=True, text=True, env=environment)
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

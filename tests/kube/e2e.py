@@ -6,20 +6,28 @@ import time
 import traceback
 
 import dns
+import leaders
 import machine
 import neighbours
 import nonsense
+import outside
 import programs
 import scenarios
 import suite
 import upheavals
 from cluster import Cluster
 
+# Behaviours that belong to every proof; the others take long, and are for a whole one.
+SHORT = [*scenarios.ALL, outside.margayctl_answers, upheavals.controllers_away]
+WHOLE = [*SHORT, *outside.ALL[1:], *neighbours.ALL, *leaders.ALL, *upheavals.ALL, *nonsense.ALL, scenarios.felix_stays_small]
+# These come after all that the upstream suite does.
+LAST = [scenarios.felix_stays_small, scenarios.nobody_asks_for_more, scenarios.every_right_is_used, scenarios.leaves_nothing]
+
 
 def main(cluster, image, short, parts, lanes, suite_only=False):
     """Raises the cluster, proves, prints, removes. Whether everything was good. On a machine whose kernel lacks what a cluster needs
     each row is skipped by its name, with what is missing."""
-    wanted = [scenarios.nobody_asks_for_more] if suite_only else scenarios.ALL if short else scenarios.ALL + neighbours.ALL + upheavals.ALL + nonsense.ALL
+    wanted = [scenarios.felix_stays_small, scenarios.nobody_asks_for_more] if suite_only else SHORT if short else WHOLE
     lacking = "; ".join(machine.lacks())
     if lacking:
         names = ["cluster", *(scenario.__name__ for scenario in wanted), *(f"upstream {part}" for part in upstream(short, parts))]
@@ -27,7 +35,8 @@ def main(cluster, image, short, parts, lanes, suite_only=False):
     programs.kubernetes(programs.CONTROL_PLANE | programs.NODES | programs.SUITE)
     rows = []
     with cluster:
-        images = [image()] if short else [image(), programs.probe()]
+        cluster.image = image()
+        images = [cluster.image, programs.probe()]
         if "services" in upstream(short, parts):
             images.append(programs.dns())
             wanted = [*wanted, dns.names_resolve]
@@ -44,14 +53,13 @@ def upstream(short, parts):
 
 def all_of(cluster, wanted, short, parts, lanes, rows):
     """Proves on a cluster that stands, and prints the table. Whether everything was good."""
-    last = [scenarios.nobody_asks_for_more, scenarios.every_right_is_used, scenarios.leaves_nothing]
-    good = all([prove(cluster, scenario, rows) for scenario in wanted if scenario not in last and scenario is not scenarios.installs]) if prove(cluster, scenarios.installs, rows) else False
+    good = all([prove(cluster, scenario, rows) for scenario in wanted if scenario not in LAST and scenario is not scenarios.installs]) if prove(cluster, scenarios.installs, rows) else False
     if good:
         for part in upstream(short, parts):
             result = suite.run(cluster, part, suite.SHORT if short else (), lanes)
             good &= result.good
             rows.append(("ok" if result.good else "FAILED", f"upstream {part}", str(result)))
-        good = all([prove(cluster, scenario, rows) for scenario in wanted if scenario in last]) and good
+        good = all([prove(cluster, scenario, rows) for scenario in LAST if scenario in wanted]) and good
     if not good:
         tell(cluster)
     return closing(rows)
@@ -77,7 +85,7 @@ def prove(cluster, scenario, rows, name=None):
         rows.append(("FAILED", name, " ".join(f"{error} ({scenario.__doc__ or name})".split())))
         return False
     took = f"{time.monotonic() - started:.0f} s"
-    rows.append(("ok", name, told or took))
+    rows.append(("ok", name, f"{told} ({took})" if told else took))
     print(f"{name}: {took}", file=sys.stderr, flush=True)
     return True
 

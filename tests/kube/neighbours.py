@@ -1,10 +1,13 @@
-"""Margay among others on a node: rules that somebody flushes, another's CNI configuration, a clock that says the token is over."""
+"""Margay among others on a node: rules that somebody flushes, another's CNI configuration, what other plugins left, a clock that says the token is over."""
 
 import base64
 import json
+import textwrap
 import time
 
+import programs
 from cluster import run
+from leaders import kernels
 from scenarios import NAMESPACE, SYSTEM, addresses, allow, apply, connects, felix, pod, reaches, restarts, second, soon, system_ready
 
 # The token of felix, as the kubelet has put it on its node.
@@ -86,10 +89,59 @@ def token_is_over(cluster):
     return f"in step {time.monotonic() - started:.0f} s later, when the kubelet had brought the next token"
 
 
-ALL = [rules_are_flushed, another_configuration, token_is_over]
+def another_plugin_is_left(cluster):
+    """What Calico, flannel and kube-router leave on a node goes by the commands of manifests/README.md, and nothing else does."""
+    node = cluster.nodes[1]
+    guide = (programs.REPO / "manifests/README.md").read_text().split("## From another plugin")[1]
+    commands = textwrap.dedent(guide.split("```sh\n")[1].split("```")[0])
+    shell = lambda script: cluster.exec(node, "sh", "-ec", script)
+    seen = lambda: {line.strip() for line in shell(LOOK).splitlines()}
+    shell(OWN)
+    try:
+        ours, before = kernels(cluster)[node], seen()
+        shell(LEFT)
+        left = seen() - before
+        assert len(left) == 20, f"what others leave is not all there: {sorted(left)}"
+        cluster.exec(node, "sh", "-c", commands)
+        after = seen()
+        assert after == before, f"more than before: {sorted(after - before)}, less: {sorted(before - after)}"
+        now = kernels(cluster)[node]
+        assert now == ours, f"Margay's: more {sorted(now - ours)}, less {sorted(ours - now)}"
+    finally:
+        shell(NOT_OWN)
+    for address in addresses(cluster, second(cluster)):
+        assert reaches(cluster, "client", address), f"pods of the node are not reached at {address} any more"
+
+
+ALL = [rules_are_flushed, another_configuration, another_plugin_is_left, token_is_over]
 
 
 # --- what they are made of ---
+
+# What stays, what goes, and how to see either.
+OWN = "for program in iptables ip6tables; do $program -N KEPT; $program -A INPUT -j KEPT; $program -t nat -N KEPT; done"
+NOT_OWN = "for program in iptables ip6tables; do $program -D INPUT -j KEPT; $program -X KEPT; $program -t nat -X KEPT; done"
+LEFT = """
+touch /etc/cni/net.d/10-calico.conflist /etc/cni/net.d/calico-kubeconfig /etc/cni/net.d/10-flannel.conflist /etc/cni/net.d/10-kuberouter.conflist
+ip link add cali0123456789a type veth peer name other0
+for bridge in cni0 kube-bridge; do ip link add $bridge type bridge; done
+ip link add flannel.1 type vxlan id 1 dstport 8472 dev eth0
+ip route add blackhole 192.0.2.0/26 protocol 80
+ip route add blackhole 192.0.2.64/26 protocol bird
+ip -6 route add blackhole 2001:db8::/64 protocol 17
+iptables -N cali-INPUT; iptables -A INPUT -m comment --comment cali:Cz_u1IQiXIMmKD4c -j cali-INPUT
+iptables -t nat -N FLANNEL-POSTRTG; iptables -t nat -A POSTROUTING -j FLANNEL-POSTRTG
+ip6tables -N KUBE-ROUTER-FORWARD; ip6tables -A FORWARD -j KUBE-ROUTER-FORWARD
+nft add table ip calico
+nft add table ip6 flannel-ipv6
+"""
+LOOK = """
+ls /etc/cni/net.d
+ip -o link | cut -d: -f2 | cut -d@ -f1
+ip route show type blackhole; ip -6 route show type blackhole
+iptables -S; iptables -t nat -S; ip6tables -S
+nft list tables
+"""
 
 
 def reviewed(cluster, token):

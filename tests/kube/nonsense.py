@@ -5,7 +5,7 @@ import json
 
 from cluster import PODS, UNDERLAY
 from scenarios import NAMESPACE, addresses, apply, pod, pool, reaches
-from upheavals import under_traffic
+from traffic import under_traffic
 
 # What the schema refuses of a NetworkConfig and of an IPPool, and a word of the reason.
 NO_CONFIG = [
@@ -29,7 +29,7 @@ def nonsense_is_refused_or_told(cluster):
     """A NetworkConfig edited to nonsense, pools that cannot be, and a pod that wants a foreign and a taken address, all under traffic."""
     before = cluster.kubectl("get", "networkconfig", "default", "-o", "json", check=False)
     try:
-        return under_traffic(cluster, lambda: nonsense(cluster))
+        return under_traffic(cluster, lambda _traffic: nonsense(cluster))
     finally:
         cluster.kubectl("-n", NAMESPACE, "delete", "pod", "picky", "envious", "--now", "--ignore-not-found")
         cluster.kubectl("delete", "ippools", "--all")

@@ -218,6 +218,18 @@ def compress(archive, to):
     beside.rename(to)
 
 
+def taken(archive, name, folder):
+    """Takes a program out of an image's archive; its path in the folder."""
+    with tarfile.open(archive) as whole:
+        layers = [layer for each in json.load(whole.extractfile("manifest.json")) for layer in each["Layers"]]
+        for layer in layers:
+            with tarfile.open(fileobj=whole.extractfile(layer)) as files:
+                if name in files.getnames():
+                    files.extract(name, folder, filter="data")
+                    return pathlib.Path(folder) / name
+    raise Missing(f"no {name} in {archive}")
+
+
 def image(name, containerfile, files, tag, links=None):
     """Builds an image of files and links by buildah, without a registry, and returns its archive."""
     IMAGES.mkdir(parents=True, exist_ok=True)

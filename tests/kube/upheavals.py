@@ -1,97 +1,112 @@
-"""What must not harm: upgrades, a reboot, an API server or history that is gone, two leaders. Each under traffic that counts packets."""
+"""What must not harm: upgrades, a change of settings, a reboot, no controllers, no API server, history that is gone. Under traffic that counts packets."""
 
 import json
+import re
 import time
 
 import programs
 import scenarios
-from scenarios import NAMESPACE, SYSTEM, addresses, allow, apply, connects, soon, system_ready
+from leaders import signal
+from nonsense import config
+from scenarios import NAMESPACE, SYSTEM, addresses, allow, apply, connects, pod, soon, system_ready
+from traffic import FORBIDDEN, FRIENDS, Churn, Dialler, probe, ready, remove, under_traffic
 
-NEAR, FAR, STRANGER, SERVER = "traffic-near", "traffic-far", "traffic-stranger", "traffic-server"
+REFLECTOR = "margay.io/route-reflector"
 
 
-class Traffic:
-    """A policed server on the second node: a client beside it, one on the first node, and a stranger there who is to get nothing.
+def controllers_away(cluster):
+    """Without controllers running pods keep what they have and are denied what they were, a new pod stays closed, and starts once one is back."""
 
-    Long flows and new ones; each probe that has no answer within 0.4 s is lost.
-    """
+    def away(_traffic):
+        cluster.kubectl("-n", SYSTEM, "scale", "deployment", "margay-controller", "--replicas=0")
+        gone = lambda: not cluster.kubectl("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=controller", "-o", "name").strip()
+        cluster.wait("the controllers are gone", 300, gone)
+        apply(cluster, pod("late", cluster.nodes[0], {"app": "late"}))
+        refused = lambda: cluster.kubectl("-n", NAMESPACE, "events", "--for=pod/late", "-o", "json").count('"FailedCreatePodSandBox"')
+        cluster.wait("the new pod is refused", 300, refused)
+        started = lambda: addresses(cluster, "late")
+        assert not started(), "a pod whose policy nobody knows was started"
+        cluster.kubectl("-n", SYSTEM, "scale", "deployment", "margay-controller", "--replicas=2")
+        cluster.wait("the new pod runs once a controller is back", 300, started)
+        cluster.wait("both controllers are ready", 300, lambda: system_ready(cluster))
 
-    def __init__(self, cluster):
-        self.cluster = cluster
-        first, second = cluster.nodes[:2]
-        apply(cluster, allow("traffic", {"app": SERVER}, {"app": "traffic"}), probe(SERVER, second, ["server"], SERVER))
-        self.ready(SERVER)
-        server = addresses(cluster, SERVER)[0]
-        streams = ["client", server, "udp=5ms", "pingpong=20ms", "newtcp=50ms"]
-        apply(
-            cluster,
-            probe(NEAR, second, streams, "traffic"),
-            probe(FAR, first, streams, "traffic"),
-            probe(STRANGER, first, ["client", server, "newudp=20ms", "newtcp=50ms"], STRANGER),
-        )
-        for name in (NEAR, FAR, STRANGER):
-            self.ready(name)
-        self.begin()
-
-    def ready(self, name):
-        self.cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=300s")
-
-    def begin(self):
-        """What counts begins once all streams run as they should."""
-        soon(lambda: all(runs and runs[-1]["ok"] and runs[-1]["n"] > 5 for name in (NEAR, FAR) for runs in self.runs(name).values()), "traffic runs")
-        self.since = time.time_ns()
-
-    def runs(self, name):
-        """By stream: stretches of equal fate, in order."""
-        found = {"": []} if name != STRANGER else {}
-        for line in self.cluster.kubectl("-n", NAMESPACE, "logs", name).splitlines():
-            row = json.loads(line)
-            if "n" in row:
-                found.pop("", None)
-                found.setdefault(row["s"], {})[row["from"]] = row  # of one that goes on the last print counts
-        return {stream: [rows[at] for at in sorted(rows)] if rows else [] for stream, rows in found.items()}
-
-    def verdict(self):
-        """Waits until what was sent is decided, and says what was lost and what got through that must not."""
-        asked = time.time_ns()
-        decided = lambda: all(runs and runs[-1]["to"] > asked for name in (NEAR, FAR, STRANGER) for runs in self.runs(name).values())
-        soon(decided, "all that was sent is decided")
-        lost, passed, sent = {}, {}, 0
-        for name in (NEAR, FAR, STRANGER):
-            for stream, runs in self.runs(name).items():
-                after = [run for run in runs if run["to"] >= self.since]
-                wrong = [run for run in after if run["ok"] == (name == STRANGER)]
-                sent += sum(run["n"] for run in after)
-                if wrong:
-                    (passed if name == STRANGER else lost)[f"{name} {stream}"] = sum(run["n"] for run in wrong)
-        return lost, passed, sent
-
-    def end(self):
-        """Nothing was lost and nothing got through; how much was sent."""
-        try:
-            lost, passed, sent = self.verdict()
-            assert not passed, f"forbidden, but it got through: {passed}"
-            assert not lost, f"lost of {sent} probes: {lost}"
-            return sent
-        finally:
-            self.cluster.kubectl("-n", NAMESPACE, "delete", "--now", "pod", NEAR, FAR, STRANGER, SERVER, check=False)
-            self.cluster.kubectl("-n", NAMESPACE, "delete", "networkpolicy", "traffic", check=False)
+    try:
+        return under_traffic(cluster, away)
+    finally:
+        cluster.kubectl("-n", SYSTEM, "scale", "deployment", "margay-controller", "--replicas=2")
+        remove(cluster, "late")
 
 
 def felix_is_upgraded(cluster):
-    """felix is replaced on every node, one after the other, as by the next manifest: no packet is lost, none gets through."""
-    return under_traffic(cluster, lambda: rollout(cluster, "daemonset/margay-felix"))
+    """felix is replaced on every node, one after the other: no packet is lost, none gets through."""
+    return under_traffic(cluster, lambda _traffic: rollout(cluster, "daemonset/margay-felix"))
 
 
 def controllers_are_upgraded(cluster):
     """The controllers are replaced, one after the other: no packet is lost, and a policy made right afterwards is in force."""
-    return under_traffic(cluster, lambda: rollout(cluster, "deployment/margay-controller"))
+    return under_traffic(cluster, lambda _traffic: rollout(cluster, "deployment/margay-controller"))
+
+
+def next_version_is_applied(cluster):
+    """The next manifest, with an image of another version, is applied while pods start and end: everything is replaced, no packet is lost, none gets
+    through, and pods that start meanwhile reach what they may and nothing else."""
+    image = "-o", "jsonpath={.spec.template.spec.containers[0].image}"
+    present = cluster.kubectl("-n", SYSTEM, "get", "daemonset", "margay-felix", *image).strip()
+    following = re.sub(r"\d+$", lambda patch: str(int(patch[0]) + 1), present)
+    manifest = (programs.REPO / "manifests/margay.yaml").read_text()
+    assert manifest.count(programs.PRODUCT_TAG) == 3, "the manifest names its image elsewhere"
+    for node in cluster.nodes:
+        cluster.exec(node, "ctr", "-n", "k8s.io", "images", "tag", "--force", programs.PRODUCT_TAG, following)
+    started = []
+
+    def upgrade(traffic):
+        with Churn(cluster, traffic.server) as churn:
+            cluster.kubectl("apply", "-f", "-", input=manifest.replace(programs.PRODUCT_TAG, following))
+            for what in ("deployment/margay-controller", "daemonset/margay-felix"):
+                cluster.kubectl("-n", SYSTEM, "rollout", "status", what, "--timeout=300s")
+            cluster.wait("all is ready", 300, lambda: system_ready(cluster))
+        started.append(churn.started)
+        pods = cluster.get(f"/api/v1/namespaces/{SYSTEM}/pods")["items"]
+        images = {each["metadata"]["name"]: container["image"] for each in pods for container in each["spec"]["containers"]}
+        assert set(images.values()) == {following}, f"pods have {images}"
+
+    return f"{under_traffic(cluster, upgrade)}; {started[0]} pods started meanwhile"
+
+
+def settings_are_changed(cluster):
+    """A node is made the only reflector by its label and the NetworkConfig, and no more: sessions follow, and no packet is lost, between nodes
+    that have lost their session with each other neither."""
+    first, reflector, last = cluster.nodes
+    meshed = {node: sorted(f"node-{other}" for other in cluster.nodes if other != node) for node in cluster.nodes}
+    reflected = {first: [f"node-{reflector}"], reflector: meshed[reflector], last: [f"node-{reflector}"]}
+
+    def sessions():
+        found = {}
+        for node in cluster.nodes:
+            told = cluster.kubectl("-n", SYSTEM, "exec", scenarios.felix(cluster, node), "--", "/margayctl", "page", "/run/margay/felix.sock", "/status", check=False)
+            peers = json.loads(told)["peers"] if told else {}
+            found[node] = sorted(name for name, peer in peers.items() if peer["state"] == "Established")
+        return found
+
+    def change(_traffic):
+        cluster.kubectl("label", "node", reflector, f"{REFLECTOR}=true")
+        apply(cluster, config({"bgp": {"topology": "Reflectors"}}))
+        cluster.wait("sessions are with the reflector alone", 300, lambda: sessions() == reflected)
+        apply(cluster, config({}))
+        cluster.wait("every node has a session with every other", 300, lambda: sessions() == meshed)
+
+    cluster.wait("every node has a session with every other", 300, lambda: sessions() == meshed)
+    try:
+        return under_traffic(cluster, change, last)
+    finally:
+        cluster.kubectl("delete", "networkconfig", "default", "--ignore-not-found")
+        cluster.kubectl("label", "node", reflector, f"{REFLECTOR}-")
 
 
 def api_server_is_away(cluster):
     """For two minutes there is no API server: nothing is lost, and what changes afterwards is in force soon."""
 
-    def away():
+    def away(_traffic):
         cluster.stop("kube-apiserver")
         time.sleep(120)
         cluster.start_apiserver()
@@ -108,7 +123,7 @@ def history_is_compacted(cluster):
     apply(cluster, allow("goes", {"app": "server"}, {"app": "client"}))
     soon(lambda: not connects(cluster, "stranger", server), "the policy is in force")
 
-    def behind():
+    def behind(_traffic):
         signal(cluster, "STOP")
         try:
             cluster.kubectl("-n", NAMESPACE, "delete", "networkpolicy", "goes")
@@ -135,41 +150,43 @@ def history_is_compacted(cluster):
     return told
 
 
-def two_lead(cluster):
-    """The leader is stopped until another leads, and goes on: nothing is lost, one leads in the end, each node has its status once."""
-
-    def holder():
-        lease = cluster.kubectl("-n", SYSTEM, "get", "lease", "margay-controller", "-o", "jsonpath={.spec.holderIdentity}", check=False)
-        return lease.strip()
-
-    def both():
-        first = cluster.wait("somebody leads", 300, holder)
-        node = cluster.kubectl("-n", SYSTEM, "get", "pod", first, "-o", "jsonpath={.spec.nodeName}")
-        signal(cluster, "STOP", [node])
-        try:
-            cluster.wait("another leads", 300, lambda: holder() not in ("", first))
-        finally:
-            signal(cluster, "CONT", [node])
-        cluster.wait("all is ready again", 300, lambda: system_ready(cluster))
-
-    told = under_traffic(cluster, both)
-    names = cluster.kubectl("get", "nodestatuses", "-o", "name").split()
-    assert len(names) == len(cluster.nodes), f"statuses of nodes: {names}"
-    return told
-
-
 def node_reboots(cluster):
-    """A node goes down at once and comes back with its disk: its pods run again and are policed, the other nodes lose nothing."""
-    node = cluster.nodes[2]
+    """A node goes down at once and comes back with its disk: its pods run again, and who may not reach them never does, from before until after;
+    the other nodes lose nothing."""
+    node, near = cluster.nodes[2], cluster.nodes[0]
+    ports = [{"name": f"{protocol.lower()}-{port}", "protocol": protocol, "port": port} for protocol, port in (("TCP", 7000), ("TCP", 7001), ("UDP", 7002))]
+    # Dialled by a Service, which leads to the pod as soon as its address is known: after the reboot it has another one.
+    service = {"ipFamilyPolicy": "PreferDualStack", "publishNotReadyAddresses": True, "selector": {"app": "rebooted"}, "ports": ports}
+    apply(
+        cluster,
+        allow("rebooted", {"app": "rebooted"}, {"app": FRIENDS}),
+        probe("rebooted", node, [["server"]], "rebooted"),
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "rebooted", "namespace": NAMESPACE}, "spec": service},
+    )
+    ready(cluster, "rebooted")
+    to = json.loads(cluster.kubectl("-n", NAMESPACE, "get", "service", "rebooted", "-o", "json"))["spec"]["clusterIPs"]
+    friend, stranger = Dialler(cluster, "rebooted-friend", near, FRIENDS, to, FORBIDDEN), Dialler(cluster, "rebooted-stranger", near, "stranger", to, FORBIDDEN)
+    apply(cluster, friend.pod, stranger.pod)
+    ready(cluster, friend.name, stranger.name)
 
-    def reboot():
+    def reboot(_traffic):
+        soon(lambda: friend.well() and stranger.decided(0), "who may reach the node's pod does")
+        begun = time.time_ns()
         cluster.reboot_node(node)
-        server = f"server-{node}"
-        back = lambda: any(connects(cluster, "client", address) for address in addresses(cluster, server))
-        cluster.wait(f"{server} runs again and is reached", 300, back)
+        back = time.time_ns()
+        again = lambda: all(runs and runs[-1]["ok"] and runs[-1]["from"] > back for runs in friend.runs().values())
+        cluster.wait("its pod runs again and is reached", 300, again)
         cluster.wait("all is ready again", 300, lambda: system_ready(cluster))
+        asked = time.time_ns()
+        soon(lambda: stranger.decided(asked), "all that was sent is decided")
+        passed, sent = stranger.since(begun, True)
+        assert not passed, f"of {sent} forbidden probes to the pod of the node that came back, these got through: {passed}"
 
-    told = under_traffic(cluster, reboot)
+    try:
+        told = under_traffic(cluster, reboot)
+    finally:
+        remove(cluster, "rebooted", friend.name, stranger.name)
+        cluster.kubectl("-n", NAMESPACE, "delete", "service/rebooted", "networkpolicy/rebooted")
     # Once BGP is up again, for everybody and in every family.
     reached = lambda: all(connects(cluster, name, address) for name in ("client", scenarios.second(cluster)) for address in addresses(cluster, f"server-{node}"))
     soon(reached, "pods of the other nodes reach those of the one that is back", 120)
@@ -177,29 +194,10 @@ def node_reboots(cluster):
     return told
 
 
-ALL = [felix_is_upgraded, controllers_are_upgraded, two_lead, node_reboots, history_is_compacted, api_server_is_away]
+ALL = [felix_is_upgraded, controllers_are_upgraded, next_version_is_applied, settings_are_changed, node_reboots, history_is_compacted, api_server_is_away]
 
 
 # --- what they are made of ---
-
-
-def under_traffic(cluster, upheaval):
-    """Does it under traffic that must not notice, and has a change take effect afterwards."""
-    traffic = Traffic(cluster)
-    started = time.monotonic()
-    try:
-        upheaval()
-    except BaseException:
-        cluster.kubectl("-n", NAMESPACE, "delete", "--now", "pod", NEAR, FAR, STRANGER, SERVER, check=False)
-        raise
-    took = time.monotonic() - started
-    sent = traffic.end()
-    address = addresses(cluster, "client")[0]
-    apply(cluster, allow("afterwards", {"app": "client"}, {"app": "nobody"}))
-    soon(lambda: not connects(cluster, "stranger", address), "a policy made afterwards is in force", 60)
-    cluster.kubectl("-n", NAMESPACE, "delete", "networkpolicy", "afterwards")
-    soon(lambda: connects(cluster, "stranger", address), "and not any more once it is gone", 60)
-    return f"{took:.0f} s, 0 of {sent} probes lost or let through"
 
 
 def rollout(cluster, what):
@@ -208,18 +206,5 @@ def rollout(cluster, what):
     cluster.wait("all is ready", 300, lambda: system_ready(cluster))
 
 
-def signal(cluster, name, nodes=None):
-    """Sends the controllers of nodes a signal; it stops or goes on with all of its threads."""
-    for node in nodes or cluster.nodes:
-        for pid in cluster.pids(node, "/margay-controller"):
-            cluster.signal(pid, name)
-
-
 def etcd(cluster, path, body):
     return cluster.exec("cp", "curl", "-sf", f"http://127.0.0.1:2379/v3/{path}", "-d", json.dumps(body))
-
-
-def probe(name, node, arguments, label):
-    made = scenarios.pod(name, node, {"app": label})
-    made["spec"]["containers"] = [{"name": "c", "image": programs.PROBE, "args": arguments, "imagePullPolicy": "IfNotPresent"}]
-    return made

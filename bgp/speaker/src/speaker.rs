@@ -20,6 +20,8 @@ use crate::wire::notification::Cease;
 mod configure;
 mod flush;
 mod input;
+mod kept;
+mod limits;
 mod originate;
 mod owner;
 mod peer;

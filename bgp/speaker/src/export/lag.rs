@@ -27,6 +27,8 @@ pub(crate) struct Lag {
     gone: Gone,
     /// What follows once all that is said.
     ends: Vec<End>,
+    /// Families that are told again after that.
+    again: BTreeSet<Family>,
 }
 
 /// Prefixes and path identifiers, those of a family in as little room as they need.
@@ -92,10 +94,15 @@ impl Lag {
         member: Told,
         of: impl Fn(Family) -> bool,
     ) {
-        self.pending
-            .extend(self.queue.drain(..).map(|(_, slot)| slot));
         let told = group.told_to(member).map(|(slot, _)| slot);
         self.pending.extend(told.filter(|slot| of(slot.family())));
+        self.merge(rib);
+    }
+
+    /// What changed since something was put in line is told once, with the rest.
+    pub(crate) fn merge(&mut self, rib: &LocRib) {
+        self.pending
+            .extend(self.queue.drain(..).map(|(_, slot)| slot));
         self.sort(rib);
     }
 
@@ -103,6 +110,16 @@ impl Lag {
         if !self.ends.contains(&end) {
             self.ends.push(end);
         }
+    }
+
+    /// Whether the first dump of a family has not ended.
+    pub(crate) fn owes_end_of_rib(&self, family: Family) -> bool {
+        self.ends.contains(&End::OfRib(family))
+    }
+
+    /// All of a family is told again after the ends that are due, with a beginning and an end of its own (RFC 7313 §4).
+    pub(crate) fn once_more(&mut self, family: Family) {
+        self.again.insert(family);
     }
 
     /// The member's way of being told changes: what it knows by the old one and not by the new one is gone.
@@ -184,7 +201,7 @@ impl Lag {
                 if looked > 0 {
                     continue;
                 }
-                return self.end();
+                return self.end(group, rib, member);
             }
             if let Some(octets) = Self::encoded(pack, group, rib) {
                 return Some(octets);
@@ -202,7 +219,7 @@ impl Lag {
         octets.filter(|octets| !octets.is_empty())
     }
 
-    fn end(&mut self) -> Option<Vec<u8>> {
+    fn end(&mut self, group: &Group, rib: &LocRib, member: Told) -> Option<Vec<u8>> {
         if self.ends.is_empty() {
             return None;
         }
@@ -210,7 +227,16 @@ impl Lag {
             End::OfRib(family) => encode_end_of_rib(family),
             End::OfRefresh(family) => encode_route_refresh_mark(family, RefreshMark::End),
         };
-        Some(self.ends.drain(..).flat_map(end).collect())
+        let mut octets: Vec<u8> = self.ends.drain(..).flat_map(end).collect();
+        let again = std::mem::take(&mut self.again);
+        for family in &again {
+            octets.extend(encode_route_refresh_mark(*family, RefreshMark::Begin));
+            self.ends.push(End::OfRefresh(*family));
+        }
+        if !again.is_empty() {
+            self.all(group, rib, member, |family| again.contains(&family));
+        }
+        Some(octets)
     }
 
     /// Puts what is pending in line, by attributes, so that equal ones share messages.

@@ -86,6 +86,14 @@ pub(crate) enum Sweep {
     Remove,
 }
 
+/// How many paths of one family a source has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) paths: u32,
+    /// Of these.
+    pub(crate) fresh: u32,
+}
+
 impl LocRib {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
@@ -166,14 +174,14 @@ impl LocRib {
     }
 
     /// Puts a path in, in place of the earlier one of the same source and identifier. It holds `attrs` once more.
-    /// Says whether there was none before.
+    /// Says how fresh the earlier one was, if there was one.
     pub(crate) fn insert(
         &mut self,
         prefix: &IpNet,
         source: SourceId,
         id: u32,
         attrs: AttrId,
-    ) -> bool {
+    ) -> Option<Freshness> {
         let slot = match prefix {
             IpNet::V4(net) => Slot::of(Family::Ipv4, self.four.find_or_add(Key4::new(*net))),
             IpNet::V6(net) => Slot::of(Family::Ipv6, self.six.find_or_add(Key6::new(*net))),
@@ -189,13 +197,13 @@ impl LocRib {
         match self.cell_mut(slot).put_alone(alone) {
             Ok(None) => {
                 self.note(slot, Change::BEST);
-                return true;
+                return None;
             }
             Ok(Some(known)) => {
                 let best = known.differs(&alone);
                 self.note(slot, if best { Change::BEST } else { Change::ANY });
                 self.store.release(known.attrs);
-                return false;
+                return Some(known.freshness);
             }
             Err(()) => {}
         }
@@ -212,60 +220,57 @@ impl LocRib {
                 freshness: Freshness::Fresh,
             };
             match known {
-                Some(at) => replaced = Some(std::mem::replace(&mut paths[at], path).attrs),
+                Some(at) => replaced = Some(std::mem::replace(&mut paths[at], path)),
                 None => paths.push(path),
             }
         });
-        match replaced {
-            Some(attrs) => {
-                self.store.release(attrs);
-                false
-            }
-            None => true,
-        }
+        let replaced = replaced?;
+        self.store.release(replaced.attrs);
+        Some(replaced.freshness)
     }
 
-    /// Takes a path out; says whether there was one.
-    pub(crate) fn remove(&mut self, prefix: &IpNet, source: SourceId, id: u32) -> bool {
-        let Some(slot) = self.find(prefix) else {
-            return false;
-        };
-        self.remove_at(slot, source, id)
+    /// Takes a path out; says how fresh it was, if there was one.
+    pub(crate) fn remove(
+        &mut self,
+        prefix: &IpNet,
+        source: SourceId,
+        id: u32,
+    ) -> Option<Freshness> {
+        self.remove_at(self.find(prefix)?, source, id)
     }
 
-    fn remove_at(&mut self, slot: Slot, source: SourceId, id: u32) -> bool {
+    fn remove_at(&mut self, slot: Slot, source: SourceId, id: u32) -> Option<Freshness> {
         let is = |path: &PathRecord| (path.source, path.id) == (source, id);
         if let Paths::One(path) = self.cell(slot)
             && is(path)
         {
-            let attrs = path.attrs;
+            let path = *path;
             *self.cell_mut(slot) = Paths::None;
             self.note(slot, Change::BEST);
-            self.store.release(attrs);
-            return true;
+            self.store.release(path.attrs);
+            return Some(path.freshness);
         }
         if !self.paths(slot).iter().any(is) {
-            return false;
+            return None;
         }
         let mut removed = None;
         self.change(slot, |paths| {
             if let Some(at) = paths.iter().position(is) {
-                removed = Some(paths.remove(at).attrs);
+                removed = Some(paths.remove(at));
             }
         });
-        if let Some(attrs) = removed {
-            self.store.release(attrs);
-        }
-        removed.is_some()
+        let removed = removed?;
+        self.store.release(removed.attrs);
+        Some(removed.freshness)
     }
 
-    /// Looks at every path of a source; gives back how many of each family were removed.
+    /// Looks at every path of a source; gives back what it has left, by family.
     pub(crate) fn sweep(
         &mut self,
         source: SourceId,
         of: impl Fn(Family, &PathRecord, &Rank) -> Sweep,
-    ) -> [u32; 2] {
-        let mut removed = [0; 2];
+    ) -> [Left; 2] {
+        let mut left = [Left::default(); 2];
         for family in Family::ALL {
             for at in 0..self.places(family) {
                 let slot = Slot::of(family, at);
@@ -277,7 +282,6 @@ impl LocRib {
                 {
                     let id = path.id;
                     self.remove_at(slot, source, id);
-                    removed[family as usize] += 1;
                     continue;
                 }
                 let due = |path: &&PathRecord| {
@@ -298,13 +302,17 @@ impl LocRib {
                         }),
                         Sweep::Remove => {
                             self.remove_at(slot, path.source, path.id);
-                            removed[family as usize] += 1;
                         }
                     }
                 }
+                let left = &mut left[family as usize];
+                for path in self.paths(slot).iter().filter(|path| path.source == source) {
+                    left.paths += 1;
+                    left.fresh += u32::from(path.freshness == Freshness::Fresh);
+                }
             }
         }
-        removed
+        left
     }
 
     /// Paths are compared so from now on.

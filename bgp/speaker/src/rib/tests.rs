@@ -47,13 +47,15 @@ fn the_table_holds_what_was_put_in_and_forgets_what_was_taken_out() {
         let (prefix, id) = (prefix(number(40)), number(2));
         let source = u16::try_from(number(5)).unwrap();
         if number(3) == 0 {
-            let known = model.remove(&(prefix, source, id)).is_some();
-            assert_eq!(rib.remove(&prefix, SourceId(source), id), known);
+            let known = model.remove(&(prefix, source, id));
+            let fresh = known.map(|_| Freshness::Fresh);
+            assert_eq!(rib.remove(&prefix, SourceId(source), id), fresh);
         } else {
             let med = number(5);
             let attrs = attrs(&mut rib, med);
-            let new = model.insert((prefix, source, id), med).is_none();
-            assert_eq!(rib.insert(&prefix, SourceId(source), id, attrs), new);
+            let known = model.insert((prefix, source, id), med);
+            let fresh = known.map(|_| Freshness::Fresh);
+            assert_eq!(rib.insert(&prefix, SourceId(source), id, attrs), fresh);
             rib.store.release(attrs);
         }
         if round % 7 == 0 {
@@ -110,11 +112,12 @@ fn a_sweep_marks_and_removes_the_paths_of_one_source() {
         rib.insert(&prefix(n), SourceId(1), 0, attrs);
         rib.insert(&prefix(n), SourceId(2), 0, attrs);
     }
-    let removed = rib.sweep(SourceId(1), |family, _, _| match family {
+    let left = rib.sweep(SourceId(1), |family, _, _| match family {
         Family::Ipv4 => Sweep::Mark(Freshness::Stale),
         Family::Ipv6 => Sweep::Remove,
     });
-    assert_eq!(removed, [0, 3]);
+    let four = Left { paths: 3, fresh: 0 };
+    assert_eq!(left, [four, Left::default()]);
     let four = rib.find(&prefix(0)).unwrap();
     let freshness: Vec<_> = rib.paths(four).iter().map(|path| path.freshness).collect();
     assert_eq!(freshness, [Freshness::Stale, Freshness::Fresh]);

@@ -58,6 +58,9 @@ pub struct Agreed {
     pub refresh: Switch,
     /// Whether answers have a beginning and an end (RFC 7313).
     pub enhanced_refresh: Switch,
+    /// Whether the peer says when it has told everything: it knows graceful restart, whether or not we want it (RFC 4724
+    /// §3).
+    pub ends_rib: Switch,
     /// Whether messages may have 65535 octets (RFC 8654).
     pub extended_messages: Switch,
     /// Whether IPv4 routes may have an IPv6 next hop (RFC 8950).

@@ -7,6 +7,7 @@ use super::{Action, BACKOFF, ConnectionId, DIAL_TIME, Dialler, Down, Failure, Se
 use crate::settings::Dial;
 use crate::types::Family;
 use crate::wire::Notification;
+use crate::wire::notification::Cease;
 
 impl Session {
     /// The attempt asked for by [`Action::Dial`] has this id.
@@ -49,6 +50,11 @@ impl Session {
         };
         let notification = Notification::too_many_prefixes(family, max);
         self.fail(id, Some(notification), down, now);
+        // One that was to take its place would bring the same.
+        while let Some(id) = self.connections.first().map(|other| other.id) {
+            let words = Notification::cease(Cease::ConnectionRejected, "");
+            self.drop_connection(id, Some(&words), now);
+        }
         if let Dialler::Connect { id, .. } = self.dialler {
             self.actions.push_back(Action::Close(id));
         }

@@ -54,6 +54,8 @@ pub enum Down {
     BeforeOpen(Failure),
     /// An established session's connection ended without a NOTIFICATION.
     Lost(Failure),
+    /// The peer has begun anew over another connection, without a word on the old one (RFC 4724 §4.2).
+    Replaced,
     /// Another AS answered.
     WrongAs {
         /// Configured.
@@ -145,6 +147,7 @@ impl fmt::Display for Down {
             Self::Dial(failure) => write!(f, "cannot connect: {failure}"),
             Self::BeforeOpen(failure) => write!(f, "connection ended before OPEN: {failure}"),
             Self::Lost(failure) => write!(f, "connection lost: {failure}"),
+            Self::Replaced => f.write_str("the peer has restarted, and begins anew"),
             Self::WrongAs { expected, got } => {
                 write!(
                     f,
@@ -198,7 +201,7 @@ impl Down {
     /// What it means for the peer's routes.
     pub(super) fn ending(&self) -> Ending {
         match self {
-            Self::Lost(_) => Ending::Lost,
+            Self::Lost(_) | Self::Replaced => Ending::Lost,
             Self::Notification(notification) if notification.is_hard() => Ending::Orderly,
             Self::Notification(_)
             | Self::HoldTimer(_)
@@ -238,7 +241,9 @@ impl Down {
                 Failure::Closed | Failure::Reset | Failure::Other(_) => "",
             },
             Self::BeforeOpen(_) => "the peer probably does not have our address as a neighbour",
-            Self::Lost(_) => "the peer's BGP process stopped or its host went away; look at its log",
+            Self::Lost(_) | Self::Replaced => {
+                "the peer's BGP process stopped or its host went away; look at its log"
+            }
             Self::WrongAs { .. } => "correct the peer's AS number here, or its own",
             Self::SameId(_) => "give each speaker an identifier of its own, and check that the peer's address is not our own",
             Self::NoFamily { .. } => "switch the family on at the peer",

@@ -423,7 +423,9 @@ impl Session {
             self.ended = Some(down.clone());
             self.capabilities = Switch::On;
         }
-        if !collision || self.connections.is_empty() {
+        // Nothing is down while another connection is established.
+        let stands = !established && self.established_connection().is_some();
+        if !stands && (!collision || self.connections.is_empty()) {
             self.down = down;
         }
         if self.connections.is_empty() {

@@ -179,6 +179,7 @@ impl Session {
             bgp_id: open.bgp_id,
             refresh: both(Switch::On, &Capability::RouteRefresh),
             enhanced_refresh: both(settings.enhanced_refresh, &Capability::EnhancedRefresh),
+            ends_rib: open.graceful_restart().is_some().into(),
             extended_messages: both(settings.extended_messages, &Capability::ExtendedMessage),
             extended_next_hop: (six.is_some() && settings.extended_next_hop.is_on()).into(),
             paths_in: paths(RECEIVE, SEND),

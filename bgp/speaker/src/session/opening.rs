@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::connection::{Agreed, Connection, ConnectionId};
-use super::{Action, Dialler, Down, Session, is_accepted};
+use super::{Action, DIAL_TIME, Dialler, Down, Session, is_accepted};
 use crate::settings::Switch;
 use crate::types::{Family, State};
 use crate::wire::notification::Cease;
@@ -16,22 +16,37 @@ impl Session {
             self.actions.push_back(Action::Close(id));
             return;
         }
-        if let Some(established) = self.established_connection().map(|other| other.id) {
-            // Collides with a session that stands (§6.8). If the peer dials because it knows nothing of that
-            // one any more, its kernel answers our KEEPALIVE with a reset, and the next attempt gets through.
-            let words = Notification::cease(Cease::ConnectionCollision, "");
-            self.actions
-                .push_back(Action::Send(id, words.encode().into()));
-            self.actions.push_back(Action::Close(id));
-            self.send(established, encode_keepalive().into(), now);
-            return;
+        if let Some(established) = self.established_connection() {
+            let probed = established.id;
+            if !self.may_have_restarted(now) {
+                // Collides with a session that stands (§6.8). If the peer dials because it knows nothing of that
+                // one any more, its kernel answers our KEEPALIVE with a reset, and the next attempt gets through.
+                let words = Notification::cease(Cease::ConnectionCollision, "");
+                self.actions
+                    .push_back(Action::Send(id, words.encode().into()));
+                self.actions.push_back(Action::Close(id));
+                self.send(probed, encode_keepalive().into(), now);
+                return;
+            }
         }
-        // A peer dials once at a time: an earlier connection from it is dead.
-        let earlier = self.connections.iter().find(|other| is_accepted(other.id));
+        // A peer dials once at a time: an earlier connection from it is dead. Only an OPEN says that of the established
+        // one.
+        let mut others = self.connections.iter();
+        let earlier =
+            others.find(|other| is_accepted(other.id) && other.state != State::Established);
         if let Some(earlier) = earlier.map(|other| other.id) {
             self.drop_connection(earlier, None, now);
         }
         self.begin(id, local, now);
+    }
+
+    /// Whether a further connection may mean that the peer has lost the established one: it said that it restarts
+    /// gracefully, and the session is older than any dial that may have begun before it (RFC 4724 §4.2, §5).
+    fn may_have_restarted(&self, now: Instant) -> bool {
+        let agreed = self.established().map(|(_, agreed, _)| agreed);
+        let graceful = agreed.and_then(|agreed| agreed.restart.as_ref());
+        graceful.is_some_and(|restart| !restart.families.is_empty())
+            && self.since + DIAL_TIME <= now
     }
 
     /// A new connection: our OPEN goes first, unless the peer's is waited for (`DelayOpen`).
@@ -100,11 +115,21 @@ impl Session {
     fn opened(&mut self, id: ConnectionId, agreed: Agreed, now: Instant) {
         if let Some(other) = self.connections.iter().find(|other| other.id != id) {
             let (other_id, other_state) = (other.id, other.state);
+            if let (State::Established, Some(known)) = (other_state, &other.agreed) {
+                if (known.bgp_id, known.asn) == (agreed.bgp_id, agreed.asn) {
+                    // It has restarted, and knows nothing of the old connection (RFC 4724 §4.2).
+                    self.fail(other_id, None, Down::Replaced, now);
+                } else {
+                    let words = Notification::cease(Cease::ConnectionCollision, "");
+                    self.drop_connection(id, Some(&words), now);
+                    return;
+                }
+            }
             let keep_dialled = (self.bgp_id, self.asn) > (agreed.bgp_id, agreed.asn);
             let loser = match other_state {
                 State::OpenConfirm if is_accepted(id) == keep_dialled => Some(id),
                 State::OpenConfirm => Some(other_id),
-                // It is decided when the other's OPEN comes; and nothing is beside an established one.
+                // It is decided when the other's OPEN comes; and the established one is gone.
                 State::OpenSent
                 | State::Established
                 | State::Idle

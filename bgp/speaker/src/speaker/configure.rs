@@ -9,6 +9,7 @@ use super::{Action, Speaker};
 use crate::session::{self, Down, Session, Unusable};
 use crate::settings::{PeerSettings, Settings};
 use crate::types::{Asn, BgpId, PeerName};
+use crate::wire::PeerKind;
 use crate::wire::notification::Cease;
 
 impl Speaker {
@@ -128,6 +129,8 @@ impl Speaker {
         let Some(peer) = self.peers.get_mut(name) else {
             return;
         };
+        let needs_policy =
+            self.settings.ebgp_requires_policy.is_on() && peer.session.kind() == PeerKind::Ebgp;
         let old = std::mem::replace(&mut peer.settings, new.clone());
         if old != *new {
             peer.session.set_settings(new.clone(), now);
@@ -141,15 +144,17 @@ impl Speaker {
         if !new.keep_received.is_on() {
             self.forget_kept(name, |_| true);
         }
-        let import = |settings: &PeerSettings| {
-            (
-                settings.import_filter.clone(),
-                settings.allow_own_as,
-                settings.keep_received,
-            )
-        };
-        if judged_anew || import(&old) != import(new) {
+        if old.prefix_limits != new.prefix_limits {
+            self.limits_changed(name, &old.prefix_limits, now);
+        }
+        let has_filter = |settings: &PeerSettings| settings.import_filter.is_some();
+        // RFC 8212: without filter there was nothing to keep, or is nothing to be used now.
+        let first_or_none = needs_policy && has_filter(&old) != has_filter(new);
+        let keeps_now = new.keep_received.is_on() && !old.keep_received.is_on();
+        if judged_anew || first_or_none || keeps_now || old.allow_own_as != new.allow_own_as {
             self.import_again(name, now);
+        } else if old.import_filter != new.import_filter {
+            self.filter_changed(name, now);
         }
         self.follow(name, now);
     }

@@ -17,6 +17,7 @@ impl Speaker {
     /// Tells everybody what there is to tell, unless their connection is busy.
     pub(super) fn flush(&mut self, now: Instant) {
         self.ask_for_next_hops();
+        let waited = self.waiting.is_some();
         if self.is_waiting(now) {
             return;
         }
@@ -29,6 +30,11 @@ impl Speaker {
                 self.tell_group(at, &changed, now);
             }
             self.rib.settle(changed);
+        }
+        if waited {
+            // All of it is both a change and what sessions begin with.
+            let lags = self.peers.values_mut().filter_map(|peer| peer.lag.as_mut());
+            lags.for_each(|lag| lag.merge(&self.rib));
         }
         for source in std::mem::take(&mut self.retired) {
             self.rib.neighbours.remove(source);

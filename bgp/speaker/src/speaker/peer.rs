@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use ipnet::IpNet;
-
+use super::kept::Kept;
 use super::restart::Restart;
 use crate::export::{Exporter, Lag, Lane, Told};
-use crate::rib::{AttrId, Importer, Neighbour, SourceId};
+use crate::rib::{Freshness, Importer, Neighbour, SourceId};
 use crate::session::{Agreed, Session, Unusable};
 use crate::settings::{HoldTime, NextHops, OwnAs, PeerSettings, Settings, Switch};
 use crate::types::{Family, PeerName, State};
@@ -35,7 +34,7 @@ pub(super) struct Peer {
     /// Our address by family, for the families it speaks; it stands as next hop.
     pub(super) next_hops: BTreeMap<Family, NextHop>,
     /// What was received, before the filter; kept if the settings ask for it.
-    pub(super) kept: BTreeMap<(IpNet, u32), AttrId>,
+    pub(super) kept: Kept,
     /// Counted up when what its routes become changes.
     pub(super) generation: u32,
     pub(super) restart: Restart,
@@ -52,12 +51,30 @@ pub(super) struct Peer {
 pub(super) struct Counts {
     /// Paths in the table, by family.
     pub(super) paths: [u32; 2],
+    /// Those of them that the peer need not tell again.
+    pub(super) fresh: [u32; 2],
     pub(super) updates_in: u64,
     pub(super) updates_out: u64,
     pub(super) octets_in: u64,
     pub(super) octets_out: u64,
     /// How often the session was established.
     pub(super) sessions: u64,
+}
+
+impl Counts {
+    /// A path was put into the table, in place of one that was so fresh.
+    pub(super) fn put(&mut self, family: Family, replaced: Option<Freshness>) {
+        let at = family as usize;
+        self.paths[at] += u32::from(replaced.is_none());
+        self.fresh[at] += u32::from(replaced != Some(Freshness::Fresh));
+    }
+
+    /// One that was so fresh was taken out, if one was there.
+    pub(super) fn taken(&mut self, family: Family, removed: Option<Freshness>) {
+        let at = family as usize;
+        self.paths[at] -= u32::from(removed.is_some());
+        self.fresh[at] -= u32::from(removed == Some(Freshness::Fresh));
+    }
 }
 
 /// How often something happened, and the last instance.
@@ -92,7 +109,7 @@ impl Peer {
             group: None,
             lag: None,
             next_hops: BTreeMap::new(),
-            kept: BTreeMap::new(),
+            kept: Kept::default(),
             generation: 0,
             restart: Restart::default(),
             counts: Counts::default(),

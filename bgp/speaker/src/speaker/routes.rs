@@ -6,11 +6,13 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 use super::Speaker;
+use super::limits::ending;
+use super::peer::Peer;
 use super::recent::Outcome;
 use crate::filter::{Applied, From, RouteView};
 use crate::rib::{AttrId, Importer, LocRib, Refusal, SourceId, fits};
 use crate::session::{ConnectionId, Event};
-use crate::settings::{LimitAction, PrefixLimit};
+use crate::settings::PrefixLimit;
 use crate::types::{Family, FamilySet, PeerName};
 use crate::wire::update::Skeleton;
 use crate::wire::{Announced, NextHop, Nlri, PathAttrs, Update};
@@ -74,14 +76,7 @@ impl Speaker {
             peer.refusals.add(refusal);
         }
         let (family, limit) = verdict.broken?;
-        match limit.action {
-            LimitAction::TearDown { restart } => Some(Event::PrefixLimit {
-                family,
-                max: limit.max,
-                restart,
-            }),
-            LimitAction::Warn | LimitAction::Block => None,
-        }
+        ending(family, limit)
     }
 
     /// Takes in what has been taken apart. What its attributes became is worth to be remembered if nothing was
@@ -204,44 +199,19 @@ impl Speaker {
         let mut memo = Memo::new(attrs);
         for nlri in announced {
             let family = nlri.family();
+            let room = peer.room(family);
             for (id, prefix) in nlri.paths() {
                 if keep {
-                    rib.store.hold(attrs);
-                    if let Some(old) = peer.kept.insert((prefix, id), attrs) {
-                        rib.store.release(old);
-                    }
+                    let kept = &mut peer.kept;
+                    kept.put(&mut rib.store, (prefix, id), attrs, room);
                 }
-                let passed = Importer::check_prefix(&prefix).and_then(|()| {
-                    let filter = peer.settings.import_filter.as_ref();
-                    match filter {
-                        None => Ok(attrs),
-                        Some(filter) => memo.filtered(rib, filter, source, prefix, settings.asn),
-                    }
-                });
-                let passed = passed.and_then(|attrs| {
-                    let full = over_limit(rib, peer, source, family, &prefix, id);
-                    match full {
-                        Some(limit) => {
-                            let ends = matches!(limit.action, LimitAction::TearDown { .. });
-                            if ends {
-                                verdict.broken = Some((family, limit));
-                            }
-                            Err(Refusal::Limit(limit.max))
-                        }
-                        None => Ok(attrs),
-                    }
-                });
+                let passed = memo.passed(rib, peer, source, prefix, settings.asn);
                 match passed {
-                    Ok(attrs) => {
-                        if rib.insert(&prefix, source, id, attrs) {
-                            peer.counts.paths[family as usize] += 1;
-                        }
-                    }
+                    Ok(attrs) => place(rib, peer, source, (prefix, id), attrs, verdict),
                     Err(refusal) => {
                         verdict.refused = Some(refusal);
-                        if rib.remove(&prefix, source, id) {
-                            peer.counts.paths[family as usize] -= 1;
-                        }
+                        let removed = rib.remove(&prefix, source, id);
+                        peer.counts.taken(family, removed);
                     }
                 }
             }
@@ -268,75 +238,68 @@ impl Speaker {
         };
         for nlri in withdrawn {
             for (id, prefix) in nlri.paths() {
-                if !peer.kept.is_empty()
-                    && let Some(attrs) = peer.kept.remove(&(prefix, id))
-                {
-                    rib.store.release(attrs);
+                if !peer.kept.is_empty() {
+                    peer.kept.remove(&mut rib.store, (prefix, id));
                 }
-                if rib.remove(&prefix, source, id) {
-                    peer.counts.paths[nlri.family() as usize] -= 1;
-                }
+                let removed = rib.remove(&prefix, source, id);
+                peer.counts.taken(nlri.family(), removed);
             }
         }
     }
 
-    /// The import filter is another one now: what was kept goes through it again.
-    pub(super) fn filter_again(&mut self, name: &PeerName) {
+    /// The import filter, or what the limits leave room for, is another now: what was kept goes through it again. Says
+    /// which limit that breaks.
+    pub(super) fn filter_again(&mut self, name: &PeerName) -> Option<(Family, PrefixLimit)> {
         let Self {
             peers,
             rib,
             settings,
             ..
         } = self;
-        let Some(peer) = peers.get_mut(name) else {
-            return;
-        };
-        let Some(source) = peer.source else {
-            return;
-        };
-        for ((prefix, id), attrs) in &peer.kept {
-            let mut memo = Memo::new(*attrs);
-            let passed =
-                Importer::check_prefix(prefix).and_then(|()| match &peer.settings.import_filter {
-                    None => Ok(*attrs),
-                    Some(filter) => memo.filtered(rib, filter, source, *prefix, settings.asn),
-                });
-            let family = Family::of_prefix(prefix) as usize;
-            match passed {
-                Ok(attrs) => {
-                    if rib.insert(prefix, source, *id, attrs) {
-                        peer.counts.paths[family] += 1;
-                    }
-                }
-                Err(_) => {
-                    if rib.remove(prefix, source, *id) {
-                        peer.counts.paths[family] -= 1;
-                    }
-                }
+        let peer = peers.get_mut(name)?;
+        let source = peer.source?;
+        let kept = std::mem::take(&mut peer.kept);
+        let mut verdict = Verdict::default();
+        for (prefix, id, attrs) in kept.iter() {
+            let mut memo = Memo::new(attrs);
+            if let Ok(attrs) = memo.passed(rib, peer, source, prefix, settings.asn) {
+                place(rib, peer, source, (prefix, id), attrs, &mut verdict);
+            } else {
+                let removed = rib.remove(&prefix, source, id);
+                peer.counts.taken(Family::of_prefix(&prefix), removed);
             }
             memo.release(rib);
         }
+        peer.kept = kept;
+        if let Some(refusal) = verdict.refused {
+            peer.refusals.add(refusal);
+        }
+        verdict.broken
     }
 }
 
-/// The limit that a further path would break.
-fn over_limit(
-    rib: &LocRib,
-    peer: &super::peer::Peer,
+/// Puts a path into the table, unless there is no room for it.
+fn place(
+    rib: &mut LocRib,
+    peer: &mut Peer,
     source: SourceId,
-    family: Family,
-    prefix: &IpNet,
-    id: u32,
-) -> Option<PrefixLimit> {
-    let limit = *peer.settings.prefix_limits.get(&family)?;
-    if limit.action == LimitAction::Warn || peer.counts.paths[family as usize] < limit.max {
-        return None;
+    (prefix, id): (IpNet, u32),
+    attrs: AttrId,
+    verdict: &mut Verdict,
+) {
+    let family = Family::of_prefix(&prefix);
+    match peer.over_limit(rib, source, family, &prefix, id) {
+        None => {
+            let replaced = rib.insert(&prefix, source, id, attrs);
+            peer.counts.put(family, replaced);
+        }
+        Some(limit) => {
+            verdict.refused = Some(Refusal::Limit(limit.max));
+            verdict.broken = Some((family, limit));
+            let removed = rib.remove(&prefix, source, id);
+            peer.counts.taken(family, removed);
+        }
     }
-    let known = rib.find(prefix).is_some_and(|slot| {
-        let mut paths = rib.paths(slot).iter();
-        paths.any(|path| (path.source, path.id) == (source, id))
-    });
-    (!known).then_some(limit)
 }
 
 /// What the filter made of the attributes of one UPDATE, by the rules that changed them.
@@ -352,6 +315,22 @@ impl Memo {
             attrs,
             plain: OnceCell::new(),
             changed: Vec::new(),
+        }
+    }
+
+    /// What becomes of the attributes for one prefix.
+    fn passed(
+        &mut self,
+        rib: &mut LocRib,
+        peer: &Peer,
+        source: SourceId,
+        prefix: IpNet,
+        asn: crate::types::Asn,
+    ) -> Result<AttrId, Refusal> {
+        Importer::check_prefix(&prefix)?;
+        match &peer.settings.import_filter {
+            None => Ok(self.attrs),
+            Some(filter) => self.filtered(rib, filter, source, prefix, asn),
         }
     }
 

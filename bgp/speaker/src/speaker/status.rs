@@ -93,7 +93,7 @@ impl Speaker {
             }
         }
         for (family, limit) in &peer.settings.prefix_limits {
-            let count = peer.counts.paths[*family as usize];
+            let count = peer.counts.fresh[*family as usize];
             let warn = u64::from(limit.max) * u64::from(limit.warn_percent) / 100;
             if u64::from(count) >= warn && count > 0 {
                 notes.push(format!(

@@ -9,7 +9,9 @@ use crate::types::{Asn, BgpId, Family};
 use crate::wire::MessageType;
 
 mod filters;
+mod helping;
 mod hostile;
+mod keeping;
 mod limits;
 mod model;
 mod net;
@@ -21,6 +23,7 @@ mod reach;
 mod reflection;
 mod restarting;
 mod scale;
+mod scripted;
 
 use net::Net;
 

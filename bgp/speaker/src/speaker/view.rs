@@ -98,9 +98,9 @@ impl Speaker {
         let kept = self.peers.get(peer).map(|peer| peer.kept.iter());
         kept.into_iter()
             .flatten()
-            .map(|((prefix, id), attrs)| {
-                let stored = self.rib.store.get(*attrs);
-                (*prefix, *id, stored.next_hop, stored.attrs())
+            .map(|(prefix, id, attrs)| {
+                let stored = self.rib.store.get(attrs);
+                (prefix, id, stored.next_hop, stored.attrs())
             })
             .collect()
     }

@@ -72,7 +72,7 @@ enum Delivery {
 }
 
 /// The IPv4 address of a node, which is its identifier too.
-fn four(node: usize) -> std::net::Ipv4Addr {
+pub(super) fn four(node: usize) -> std::net::Ipv4Addr {
     let node = u32::try_from(node + 1).unwrap();
     std::net::Ipv4Addr::from_bits(0xc000_0200 + node)
 }
@@ -255,6 +255,17 @@ impl Net {
         for end in ids {
             self.finish(end, Failure::Reset);
         }
+        self.bury(node);
+    }
+
+    /// A node's host fails: nobody hears of it, and what they send goes nowhere.
+    pub(super) fn vanish(&mut self, node: usize) {
+        self.ends
+            .retain(|(of, _), end| *of != node && end.to.0 != node);
+        self.bury(node);
+    }
+
+    fn bury(&mut self, node: usize) {
         let settings = Settings {
             peers: BTreeMap::new(),
             ..self.nodes[node].settings.clone()

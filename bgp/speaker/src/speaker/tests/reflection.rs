@@ -1,7 +1,7 @@
 //! Route reflection (RFC 4456).
 
 use super::*;
-use crate::settings::Reflection;
+use crate::settings::{NextHopMode, Reflection};
 
 /// A star of one AS: node 0 reflects, the others are its clients unless said otherwise.
 fn star(leaves: usize, ordinary: &[usize]) -> Net {
@@ -49,6 +49,26 @@ fn a_reflector_passes_routes_between_clients_and_leaves_the_next_hop() {
     net.announce(1, &[]);
     net.run_for(seconds(1));
     assert_eq!(next_hops(&net, 2, "10.1.0.0/26"), hops(&[]));
+}
+
+/// RFC 4456 §10 has a reflector leave the next hop; who asks for it gets the reflector (RFC 4271 §5.1.3).
+#[test]
+fn a_reflector_may_be_the_next_hop_of_what_it_passes_on() {
+    let mut net = star(2, &[]);
+    net.set(0, 2, |peer| peer.next_hop = NextHopMode::Own);
+    net.run_for(seconds(2));
+    assert_eq!(next_hops(&net, 2, "10.1.0.0/26"), hops(&["192.0.2.1"]));
+    assert_eq!(next_hops(&net, 2, "fd00:1::/122"), hops(&["2001:db8::1"]));
+    assert_eq!(next_hops(&net, 1, "10.2.0.0/26"), hops(&["192.0.2.3"]));
+    // It takes effect without a new session, both ways.
+    let resets = net.resets(2);
+    net.set(0, 2, |peer| peer.next_hop = NextHopMode::Auto);
+    net.run_for(seconds(1));
+    assert_eq!(next_hops(&net, 2, "10.1.0.0/26"), hops(&["192.0.2.2"]));
+    net.set(0, 2, |peer| peer.next_hop = NextHopMode::Own);
+    net.run_for(seconds(1));
+    assert_eq!(next_hops(&net, 2, "10.1.0.0/26"), hops(&["192.0.2.1"]));
+    assert_eq!(net.resets(2), resets);
 }
 
 /// §8: two reflectors of one cluster do not take each other's reflected routes; of two clusters they do.

@@ -58,6 +58,14 @@ impl Socket {
         }
     }
 
+    /// The pod that it is in, if it is in one.
+    pub(crate) fn pod(&self) -> Option<&Inside> {
+        match self {
+            Self::Here(_) => None,
+            Self::Inside(inside) => Some(inside),
+        }
+    }
+
     /// The JSON at `page`.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! `margayctl doctor`: looks for what keeps a node from working.
 //!
 //! Each topic has a file that reads facts from the kernel and judges them apart. What it reads is what
-//! its own network namespace shows; a lab's node is examined from a thread inside the node's namespace.
+//! its own network namespace shows; a lab's node is examined from a thread inside the node's namespace, a cluster's by
+//! the margayctl in its felix' pod.
 
 mod agent;
 mod finding;
@@ -13,6 +14,7 @@ mod mtu;
 mod namespace;
 mod port;
 mod proc;
+mod remote;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,20 +23,35 @@ use clap::Args;
 use margay_sync::status::NodeStatus;
 use serde_json::json;
 
-use self::finding::{Finding, Level};
+use self::finding::{Finding, Level, Told, warning};
 use self::namespace::Namespace;
 use crate::output::{Answer, Paint, count};
 use crate::places::Places;
 
 #[derive(Args)]
 pub(crate) struct Doctor {
-    /// Only this node [default: the node we are on; of a lab seen from outside, every node]
+    /// Only this node [default: the node we are on; of a lab or a cluster seen from outside, every node]
     #[arg(long)]
     node: Option<String>,
     /// The port of BGP
     #[arg(long, default_value_t = 179)]
     bgp_port: u16,
+    /// We are in felix' pod, asked by a margayctl outside
+    #[arg(long, hide = true)]
+    in_pod: bool,
 }
+
+/// How much of the node is seen.
+#[derive(Clone, Copy)]
+enum Sight {
+    /// All.
+    Whole,
+    /// What felix' pod shares with it: the network and the kernel, but neither programs nor other processes.
+    OfPod,
+}
+
+/// What was found, by node.
+type Results = BTreeMap<String, Vec<Told>>;
 
 /// Who is examined.
 struct Patient {
@@ -45,22 +62,12 @@ struct Patient {
     felix: Option<anyhow::Result<NodeStatus>>,
 }
 
-/// Examines this node, or the nodes of a lab; failed if something does not work.
+/// Examines this node, or the nodes of a lab or a cluster; failed if something does not work.
 pub(crate) async fn run(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Result<Answer> {
-    let mut results = BTreeMap::new();
-    for patient in patients(args, places).await? {
-        let Patient {
-            name,
-            namespace,
-            felix,
-        } = patient;
-        let bgp_port = args.bgp_port;
-        let findings = match namespace {
-            Some(namespace) => namespace.run(move || examine(felix.as_ref(), bgp_port))?,
-            None => agent::examine(felix.as_ref()),
-        };
-        results.insert(name, findings);
-    }
+    let results = match places {
+        Ok(places) if places.cluster.is_some() => remote::examine(args, &places).await?,
+        places => examine_here(args, places).await?,
+    };
     let failed = results
         .values()
         .flatten()
@@ -70,6 +77,30 @@ pub(crate) async fn run(args: &Doctor, places: anyhow::Result<Places>) -> anyhow
         data: Some(json!(results)),
         failed,
     })
+}
+
+/// What is found on nodes that are on this machine.
+async fn examine_here(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Result<Results> {
+    let sight = if args.in_pod {
+        Sight::OfPod
+    } else {
+        Sight::Whole
+    };
+    let mut results = Results::new();
+    for patient in patients(args, places).await? {
+        let Patient {
+            name,
+            namespace,
+            felix,
+        } = patient;
+        let bgp_port = args.bgp_port;
+        let findings = match namespace {
+            Some(namespace) => namespace.run(move || examine(felix.as_ref(), bgp_port, sight))?,
+            None => agent::examine(felix.as_ref()),
+        };
+        results.insert(name, findings.into_iter().map(Told::from).collect());
+    }
+    Ok(results)
 }
 
 /// The nodes to examine. Without any socket: the machine as it is, before an installation.
@@ -122,21 +153,35 @@ async fn patients(args: &Doctor, places: anyhow::Result<Places>) -> anyhow::Resu
 }
 
 /// Runs in the namespace of the node.
-fn examine(felix: Option<&anyhow::Result<NodeStatus>>, bgp_port: u16) -> Vec<Finding> {
+fn examine(
+    felix: Option<&anyhow::Result<NodeStatus>>,
+    bgp_port: u16,
+    sight: Sight,
+) -> Vec<Finding> {
     let status = felix.and_then(|felix| felix.as_ref().ok());
     let uplinks = proc::uplinks(status);
     let mut findings = kernel::examine();
     findings.extend(forwarding::examine(&uplinks));
     findings.extend(port::examine(status, bgp_port));
     findings.extend(mtu::examine(&uplinks));
-    findings.extend(firewall::examine());
-    findings.extend(managers::examine());
+    match sight {
+        Sight::Whole => {
+            findings.extend(firewall::examine());
+            findings.extend(managers::examine());
+        }
+        Sight::OfPod => findings.push(warning(
+            "MGY-D009",
+            "seen from felix' pod, which shows neither other tables of nftables nor network managers",
+            "chains of other tables may drop what ours lets through, and a manager may undo links and routes",
+            "copy margayctl to the node for these two, and run there: sudo margayctl doctor",
+        )),
+    }
     findings.extend(agent::examine(felix));
     findings.sort_by_key(|finding| (finding.level, finding.id));
     findings
 }
 
-fn render(results: &BTreeMap<String, Vec<Finding>>) -> String {
+fn render(results: &Results) -> String {
     let mut text = String::new();
     for (node, findings) in results {
         let (failures, warnings): (Vec<_>, Vec<_>) = findings
@@ -153,7 +198,7 @@ fn render(results: &BTreeMap<String, Vec<Finding>>) -> String {
             )),
         };
         let _ = writeln!(text, "{}: {verdict}", Paint::Head.on(node));
-        for Finding {
+        for Told {
             id,
             level,
             what,

@@ -122,7 +122,10 @@ async fn run(
         Command::Drift(which) => drift::run(&which, &places().await?).await,
         Command::Ipam(command) => ipam::run(command, &places().await?).await,
         Command::Policy(command) => policy::run(command, places).await,
-        Command::Doctor(doctor) => doctor::run(&doctor, Places::here(run.as_deref())).await,
+        Command::Doctor(doctor) => {
+            let places = Places::find_or_here(run.as_deref(), &cluster, plugin).await?;
+            doctor::run(&doctor, places).await
+        }
         Command::Node(command) => node::run(&command, run.as_deref()),
         Command::Completion(completion) => Ok(completion::run(&completion)),
         Command::Page(page) => page::run(&page).await,

@@ -61,23 +61,32 @@ impl Places {
         which: &Which,
         plugin: Plugin,
     ) -> anyhow::Result<Self> {
-        let remote = match run {
-            Some(_) => which.is_named(),
-            None => {
-                which.is_named()
-                    || plugin == Plugin::OfKubectl
-                    || (!Path::new(MACHINE).exists() && labs().is_empty())
-            }
-        };
-        if remote {
+        let nothing_here = || !Path::new(MACHINE).exists() && labs().is_empty();
+        if is_of_cluster(run, which, plugin) || (run.is_none() && nothing_here()) {
             Remote::find(which).await?.places().await
         } else {
             Self::here(run)
         }
     }
 
+    /// The same for what can be done without any socket: where there are none, this machine is meant.
+    ///
+    /// # Errors
+    /// As [`Self::find`]; for this machine inside.
+    pub(crate) async fn find_or_here(
+        run: Option<&Path>,
+        which: &Which,
+        plugin: Plugin,
+    ) -> anyhow::Result<anyhow::Result<Self>> {
+        if is_of_cluster(run, which, plugin) {
+            Remote::find(which).await?.places().await.map(Ok)
+        } else {
+            Ok(Self::here(run))
+        }
+    }
+
     /// The sockets of this machine.
-    pub(crate) fn here(run: Option<&Path>) -> anyhow::Result<Self> {
+    fn here(run: Option<&Path>) -> anyhow::Result<Self> {
         let dir = match run {
             Some(dir) => dir.to_owned(),
             None => default_dir()?,
@@ -134,6 +143,11 @@ impl Places {
         }
         Ok(found)
     }
+}
+
+/// Whether the command line says that a cluster is meant, and not this machine.
+fn is_of_cluster(run: Option<&Path>, which: &Which, plugin: Plugin) -> bool {
+    which.is_named() || (run.is_none() && plugin == Plugin::OfKubectl)
 }
 
 /// The refusal to look at a node that is not there.

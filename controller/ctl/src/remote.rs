@@ -71,6 +71,16 @@ pub(crate) struct Remote {
     namespace: String,
 }
 
+/// What a margayctl in a pod says.
+pub(crate) struct Said {
+    /// Whether its exit status was 0.
+    pub(crate) success: bool,
+    /// Its answer.
+    pub(crate) stdout: Vec<u8>,
+    /// Its complaint.
+    pub(crate) stderr: String,
+}
+
 /// A daemon's socket inside a pod.
 #[derive(Clone)]
 pub(crate) struct Inside {
@@ -215,15 +225,34 @@ impl Inside {
     /// # Errors
     /// The pod cannot be entered, or what the margayctl in it says.
     pub(crate) async fn body(&self, page: &str) -> anyhow::Result<Bytes> {
+        let Said {
+            success,
+            stdout,
+            stderr,
+        } = self.margayctl(["page", self.socket, page]).await?;
+        if success {
+            return Ok(stdout.into());
+        }
+        bail!("{self}: {stderr}")
+    }
+
+    /// What the margayctl in the pod says.
+    ///
+    /// # Errors
+    /// The pod cannot be entered.
+    pub(crate) async fn margayctl(
+        &self,
+        arguments: impl IntoIterator<Item = &str>,
+    ) -> anyhow::Result<Said> {
         let pods: Api<Pod> = Api::namespaced(self.remote.client.clone(), &self.remote.namespace);
-        let command = ["/margayctl", "page", self.socket, page];
+        let command = ["/margayctl"].into_iter().chain(arguments);
         let params = AttachParams::default()
             .container(self.container)
             .stdin(false)
             .stdout(true)
             .stderr(true);
         let mut process = pods
-            .exec(&self.pod, command, &params)
+            .exec(&self.pod, command.collect::<Vec<_>>(), &params)
             .await
             .with_context(|| format!("cannot run a command in {self}"))?;
         let status = process.take_status();
@@ -234,14 +263,15 @@ impl Inside {
             Some(status) => status.await,
             None => None,
         };
-        if status.is_some_and(|status| status.status.as_deref() == Some("Success")) {
-            return Ok(body.into());
-        }
         let complaint = String::from_utf8_lossy(&complaint);
-        bail!(
-            "{self}: {}",
-            complaint.trim().trim_start_matches("margayctl: ")
-        )
+        Ok(Said {
+            success: status.is_some_and(|status| status.status.as_deref() == Some("Success")),
+            stdout: body,
+            stderr: complaint
+                .trim()
+                .trim_start_matches("margayctl: ")
+                .to_owned(),
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -48,6 +48,14 @@ pub(crate) struct Replicas {
     news: broadcast::Sender<NodeName>,
     /// What agents said to us, last.
     reports: Arc<Mutex<BTreeMap<NodeName, (Bytes, Instant)>>>,
+    /// How many streams each agent reads here.
+    streams: Arc<Mutex<BTreeMap<NodeName, usize>>>,
+}
+
+/// A stream of an agent that is open here.
+pub(crate) struct Stream {
+    replicas: Replicas,
+    node: NodeName,
 }
 
 /// How to find the other replicas.
@@ -68,6 +76,16 @@ impl Replicas {
             credentials,
             news: broadcast::Sender::new(BEHIND),
             reports: Arc::default(),
+            streams: Arc::default(),
+        }
+    }
+
+    /// An agent reads a stream here until what this returns is dropped.
+    pub(crate) fn open(&self, node: &NodeName) -> Stream {
+        *self.streams().entry(node.clone()).or_default() += 1;
+        Stream {
+            replicas: self.clone(),
+            node: node.clone(),
         }
     }
 
@@ -76,11 +94,6 @@ impl Replicas {
         self.reports().insert(node.clone(), (report, clock::now()));
         // Without another replica nobody listens.
         let _ = self.news.send(node.clone());
-    }
-
-    /// An agent's stream has ended here: what it says next it may say elsewhere.
-    pub(crate) fn forget(&self, node: &NodeName) {
-        self.reports().remove(node);
     }
 
     /// Whether an agent speaks with us.
@@ -189,8 +202,27 @@ impl Replicas {
         Ok(())
     }
 
-    fn reports(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeName, (Bytes, Instant)>> {
+    fn reports(&self) -> MutexGuard<'_, BTreeMap<NodeName, (Bytes, Instant)>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<NodeName, usize>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Stream {
+    /// With the last stream of an agent: what it says next it may say elsewhere.
+    fn drop(&mut self) {
+        let Self { replicas, node } = self;
+        let mut streams = replicas.streams();
+        // An agent that connects anew begins a stream before the server notices the end of the one before.
+        if let Some(open @ 2..) = streams.get_mut(node) {
+            *open -= 1;
+            return;
+        }
+        streams.remove(node);
+        replicas.reports().remove(node);
     }
 }
 
@@ -249,3 +281,6 @@ async fn connect(
     });
     Ok(requests)
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,7 +219,9 @@ async fn watch_node(
         return stopping();
     };
     info!(%node, ?place, "a stream begins");
+    let replicas = shared.replicas.as_ref();
     let reader = Reader {
+        _open: replicas.map(|replicas| replicas.open(&node)),
         node,
         shared,
         until,
@@ -237,6 +239,8 @@ async fn watch_node(
 
 /// One reader of a node's stream. It is asked for more only when the connection can take it.
 struct Reader {
+    /// Kept for its end.
+    _open: Option<replicas::Stream>,
     node: NodeName,
     shared: Arc<Shared>,
     /// When the stream ends, with the token that it was asked for with.
@@ -292,9 +296,6 @@ async fn over(until: Option<Instant>) {
 impl Drop for Reader {
     fn drop(&mut self) {
         info!(node = %self.node, "a stream ended");
-        if let Some(replicas) = &self.shared.replicas {
-            replicas.forget(&self.node);
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the doctor found.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One result of the examination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     /// Stable, for searching and for scripts: `MGY-D` and three digits.
     pub(super) id: &'static str,
@@ -17,8 +17,42 @@ pub(super) struct Finding {
     pub(super) fix: String,
 }
 
+/// A [`Finding`] as it is told, by us or by the margayctl of another version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    /// [`Finding::id`].
+    pub(super) id: String,
+    /// [`Finding::level`].
+    pub(super) level: Level,
+    /// [`Finding::what`].
+    pub(super) what: String,
+    /// [`Finding::reason`].
+    pub(super) reason: String,
+    /// [`Finding::fix`].
+    pub(super) fix: String,
+}
+
+impl From<Finding> for Told {
+    fn from(finding: Finding) -> Self {
+        let Finding {
+            id,
+            level,
+            what,
+            reason,
+            fix,
+        } = finding;
+        Self {
+            id: id.to_owned(),
+            level,
+            what,
+            reason,
+            fix,
+        }
+    }
+}
+
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Level {
     /// Something does not work.

@@ -60,7 +60,7 @@ fn judge(listener: &Listener, has_peers: bool, port: u16) -> Option<Finding> {
             "MGY-D021",
             format!("a process that cannot be seen listens on port {port}"),
             "if it is another BGP speaker than felix, peers that dial reach that one",
-            "run the doctor with sudo",
+            "run `sudo margayctl doctor` on the node",
         )),
         Listener::Nobody if has_peers => Some(failure(
             "MGY-D022",

@@ -162,3 +162,31 @@ fn another_speaker_on_the_port_is_found_by_name() {
     assert!(found[0].1.starts_with("perl (pid "), "{found:?}");
     assert_eq!(status, 1);
 }
+
+#[test]
+fn a_cluster_that_is_named_is_not_this_machine() {
+    let folder = TempDir::new().unwrap();
+    let kubeconfig = folder.path().join("config");
+    // Nobody listens on port 1.
+    let config = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "far",
+        "clusters": [{"name": "far", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "contexts": [{"name": "far", "context": {"cluster": "far", "user": "me"}}],
+        "users": [{"name": "me", "user": {}}],
+    });
+    std::fs::write(&kubeconfig, config.to_string()).unwrap();
+    let plugin = folder.path().join("kubectl-margay");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_margayctl"), &plugin).unwrap();
+    let mut by_option = Command::new(env!("CARGO_BIN_EXE_margayctl"));
+    by_option.arg("--kubeconfig").arg(&kubeconfig);
+    let mut as_plugin = Command::new(&plugin);
+    as_plugin.env("KUBECONFIG", &kubeconfig);
+    for command in [&mut by_option, &mut as_plugin] {
+        let output = command.arg("doctor").output().unwrap();
+        let [text, errors] =
+            [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert_eq!(text, "");
+        assert!(errors.contains("cannot list the pods"), "{errors}");
+    }
+}

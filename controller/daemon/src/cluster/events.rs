@@ -28,6 +28,8 @@ const CONTROLLER: &str = "margay.io/controller";
 const AT_ONCE: usize = 50;
 /// An event's note is at most so long.
 const NOTE: usize = 1_000;
+/// The API server's limit for names: a DNS subdomain (RFC 1123).
+const LONGEST_NAME: usize = 253;
 /// How long an event that was written is taken to stand: API servers forget events, after an hour unless told otherwise.
 const STANDS: Duration = Duration::from_mins(30);
 
@@ -80,14 +82,8 @@ impl Events {
             if let Some(note) = refused {
                 events.push(self.event(&subject, &uid, "Refused", &note));
             }
-            // Nothing of a pod is a permission.
-            let reason = if kind == "Pod" {
-                "Ignored"
-            } else {
-                "FailsClosed"
-            };
             for note in problems {
-                events.push(self.event(&subject, &uid, reason, &note));
+                events.push(self.event(&subject, &uid, reason_of(kind), &note));
             }
         }
         for Finding {
@@ -144,6 +140,14 @@ impl Events {
                 Ok(_) => {}
                 // It stands there already, or its namespace is being deleted.
                 Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => {}
+                Err(kube::Error::Api(status)) if is_about_this_one(status.code) => {
+                    let name = name_of(&event);
+                    warn!(
+                        name,
+                        error = status.message,
+                        "the API server does not take an event"
+                    );
+                }
                 Err(error) => {
                     warn!(%error, "cannot write an event");
                     return;
@@ -188,7 +192,7 @@ impl Events {
         }
         Event {
             metadata: ObjectMeta {
-                name: Some(format!("{name}.{digest}")),
+                name: Some(event_name(name, &digest)),
                 namespace: Some(place.to_owned()),
                 ..ObjectMeta::default()
             },
@@ -210,6 +214,34 @@ impl Events {
             ..Event::default()
         }
     }
+}
+
+/// What an object is told of what in it cannot be used.
+fn reason_of(kind: &str) -> &'static str {
+    match kind {
+        // What a policy cannot say, it does not allow.
+        "NetworkPolicy" => "FailsClosed",
+        "Node" => "UnclearAddress",
+        // Nothing of a pod is a permission.
+        "Pod" => "Ignored",
+        // Of our own kinds: a selector that matches nothing.
+        _ => "SelectsNothing",
+    }
+}
+
+/// Whether the next event may fare better after this answer: the API server is there, knows us, and has time.
+fn is_about_this_one(code: u16) -> bool {
+    matches!(code, 400..500) && !matches!(code, 401 | 408 | 429)
+}
+
+/// The name of an event on the object `name`: a DNS subdomain like that, and no longer than one may be.
+fn event_name(name: &str, digest: &str) -> String {
+    let room = LONGEST_NAME - digest.len() - 1;
+    let end = (0..=room).rev().find(|end| name.is_char_boundary(*end));
+    let name = name.get(..end.unwrap_or_default()).unwrap_or(name);
+    // No part of such a name ends so.
+    let name = name.trim_end_matches(['.', '-']);
+    format!("{name}.{digest}")
 }
 
 fn name_of(event: &Event) -> String {

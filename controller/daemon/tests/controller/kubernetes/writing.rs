@@ -247,6 +247,35 @@ async fn owners_of_objects_are_told_in_events() {
 }
 
 #[tokio::test]
+async fn an_object_of_the_longest_name_keeps_no_events_from_others() {
+    let Some(cluster) = Cluster::start("an_object_of_the_longest_name").await else {
+        return;
+    };
+    let namespace = cluster.namespace.clone();
+    let longest = "a".repeat(253);
+    for name in [longest.as_str(), "other"] {
+        cluster
+            .apply::<NetworkPolicy>(json!({
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {"podSelector": {"matchLabels": {"app": "nobody"}}},
+            }))
+            .await;
+    }
+    let controller = cluster.controller("c1").await;
+    until(async || {
+        let events = cluster.list::<Event>(Some(&namespace)).await;
+        let about = |name: &str| {
+            events
+                .iter()
+                .any(|event| event.data["regarding"]["name"] == json!(name))
+        };
+        about("other") && about(&longest)
+    })
+    .await;
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn of_overlapping_pools_the_later_one_gives_nothing_and_is_told_of() {
     let Some(cluster) = Cluster::start("of_overlapping_pools").await else {
         return;

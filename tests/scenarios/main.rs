@@ -25,6 +25,8 @@ mod manifests;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod pools;
+#[cfg(test)]
 mod program;
 #[cfg(test)]
 mod restart;

@@ -89,6 +89,9 @@ fn with_warnings(object: &load::Object, warnings: &mut Warnings) -> Option<model
             if let Some(selector) = &object.spec.node_selector {
                 label_selector(selector, "spec.nodeSelector", warnings);
             }
+            if let Some(selector) = &object.spec.namespace_selector {
+                label_selector(selector, "spec.namespaceSelector", warnings);
+            }
             None
         }
         load::Object::BgpPeer(object) => {

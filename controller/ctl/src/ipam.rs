@@ -1,11 +1,16 @@
 //! `margayctl ipam show`: pools and blocks.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use margay_sync::status::{BlockStatus, IpamPage, PoolStatus};
 use serde_json::json;
 
-use crate::output::{Answer, Paint, table};
+use crate::output::{Answer, Paint, list, table};
 use crate::places::Places;
+
+/// Namespaces of a pool that the table names; JSON has all.
+const SHOWN: usize = 3;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -32,6 +37,7 @@ fn render(IpamPage { pools, blocks }: &IpamPage) -> String {
             "CLAIMED",
             "USED",
             "NEW ADDRESSES",
+            "NAMESPACES",
             "NAT OUTGOING",
         ],
         pools.iter().map(|pool| {
@@ -40,6 +46,7 @@ fn render(IpamPage { pools, blocks }: &IpamPage) -> String {
                 block_size,
                 disabled,
                 overlaps,
+                namespaces,
                 nat_outgoing,
                 blocks,
                 claimed,
@@ -55,6 +62,11 @@ fn render(IpamPage { pools, blocks }: &IpamPage) -> String {
                     _ if *disabled => Paint::Warn.on("no (disabled)"),
                     Some(older) => Paint::Warn.on(format!("no (overlaps {older})")),
                     None => "yes".into(),
+                },
+                match namespaces {
+                    None => "any".into(),
+                    Some(names) if names.is_empty() => Paint::Warn.on("none"),
+                    Some(names) => some_of(names),
                 },
                 if *nat_outgoing {
                     "yes".into()
@@ -89,6 +101,15 @@ fn render(IpamPage { pools, blocks }: &IpamPage) -> String {
         blocks
     };
     format!("{pools}\n{blocks}")
+}
+
+/// The first few of many names.
+fn some_of(names: &BTreeSet<String>) -> String {
+    let shown = list(names.iter().take(SHOWN), ", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 fn number(number: u64) -> String {

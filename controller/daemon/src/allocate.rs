@@ -1,6 +1,6 @@
 //! Block claims: owned by a thread of its own, on disk before they are answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io, thread};
@@ -27,6 +27,8 @@ pub struct Request {
     pub node: NodeName,
     /// Of this family.
     pub family: Family,
+    /// Of one of these pools; if there are none, of one that is for any namespace.
+    pub pools: BTreeSet<IpNet>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<IpNet, Refused>>,
 }
@@ -125,11 +127,12 @@ pub fn start(
             while let Some(Request {
                 node,
                 family,
+                pools,
                 answer,
             }) = requests.blocking_recv()
             {
                 let inputs = Arc::clone(&inputs.borrow());
-                let result = choose(&inputs, &claims, &node, family).and_then(|block| {
+                let result = choose(&inputs, &claims, &node, family, &pools).and_then(|block| {
                     let mut with = claims.clone();
                     with.insert(block, node.clone());
                     keep(&path, &with)?;
@@ -159,6 +162,7 @@ pub(crate) fn choose(
     claims: &Claims,
     node: &NodeName,
     family: Family,
+    of: &BTreeSet<IpNet>,
 ) -> Result<IpNet, Refused> {
     let object = inputs
         .nodes
@@ -173,6 +177,10 @@ pub(crate) fn choose(
     let usable: Vec<_> = network::pools(inputs)
         .into_iter()
         .filter(|pool| pool.is_usable_by(&object.labels))
+        .filter(|pool| {
+            let any = of.is_empty() && pool.is_for_any_namespace();
+            any || of.contains(&pool.pool.cidr())
+        })
         .map(|pool| pool.pool)
         .collect();
     // Ranges that nodes use as their podCIDRs are as taken as claimed ones.

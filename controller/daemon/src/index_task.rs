@@ -31,10 +31,12 @@ use crate::sources::ObjectEvent;
 mod duties;
 mod pages;
 mod reports;
+mod tenants;
 
 pub use duties::{Duties, Finding, NodeDuty};
 use reports::Pods;
 pub use reports::Reports;
+use tenants::Touched;
 
 /// How much of each node's past is remembered: changes, and members in them.
 const LOG_LIMIT: usize = 2_000;
@@ -82,8 +84,12 @@ pub enum PageRequest {
     Replicas(String, oneshot::Sender<BTreeMap<String, IpAddr>>),
     /// What a leader has to write.
     Duties(oneshot::Sender<Duties>),
-    /// A node's uid, and its pods that have no address yet with theirs.
-    Waiting(NodeName, oneshot::Sender<(String, Vec<(PodId, String)>)>),
+    /// A node's uid, and its pods that have no address yet, and may have one of these pools if any are named, with theirs.
+    Waiting(
+        NodeName,
+        BTreeSet<IpNet>,
+        oneshot::Sender<(String, Vec<(PodId, String)>)>,
+    ),
     /// What objects of the network contradict in each other.
     Contradictions(oneshot::Sender<Vec<Finding>>),
     /// What is odd about policies and pools, for their owners.
@@ -217,8 +223,8 @@ impl Task {
             Input::Page(PageRequest::Replicas(namespace, answer)) => {
                 drop(answer.send(self.replicas(&namespace)));
             }
-            Input::Page(PageRequest::Waiting(node, answer)) => {
-                drop(answer.send(self.waiting(&node)));
+            Input::Page(PageRequest::Waiting(node, pools, answer)) => {
+                drop(answer.send(self.waiting(&node, &pools)));
             }
             Input::Page(PageRequest::Duties(answer)) => drop(answer.send(self.duties())),
             Input::Page(PageRequest::Findings(answer)) => drop(answer.send(self.findings())),
@@ -235,6 +241,7 @@ impl Task {
         let mut networks = false;
         let mut policies = BTreeSet::new();
         let mut batch = Vec::new();
+        let mut touched = Touched::default();
         for event in events {
             let key = match &event {
                 ObjectEvent::Apply(object) => object.key(),
@@ -242,6 +249,7 @@ impl Task {
             };
             debug!(%key, "an object changed");
             networks |= self.network_object(&key, &event);
+            self.touch(&key, &mut touched);
             match event {
                 ObjectEvent::Apply(object) => {
                     let Some(object) = convert::object(&object) else {
@@ -268,10 +276,12 @@ impl Task {
                 }
             }
         }
-        let changes = self.update(batch);
+        let mut changes = self.update(batch);
+        let concerned = self.tenants_changed(touched);
         if networks {
             self.networks_changed(changes);
         } else {
+            self.renew_networks(&mut changes, &concerned);
             self.record(changes);
         }
         for id in policies {

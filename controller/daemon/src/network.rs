@@ -3,6 +3,7 @@
 //! Values in, values out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector;
@@ -17,10 +18,12 @@ mod config;
 mod filters;
 mod peers;
 mod pools;
+mod tenants;
 mod topology;
 
 pub use peers::{Plan, Secrets};
-pub use pools::{Pool, overlapping, pools};
+pub use pools::{Pool, are_for_namespaces, overlapping, pools};
+pub use tenants::Tenants;
 
 /// The objects and claims that nodes' networks depend on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,6 +44,8 @@ pub struct Inputs {
     pub claims: BTreeMap<IpNet, NodeName>,
     /// What else the `Node` objects say.
     pub facts: BTreeMap<NodeName, Facts>,
+    /// Namespaces, and which nodes have pods of them.
+    pub tenants: Arc<Tenants>,
 }
 
 /// What a `Node` object says besides labels and addresses.
@@ -139,18 +144,19 @@ pub fn network(inputs: &Inputs, plan: &Plan<'_>, name: &NodeName) -> Option<Node
     Some(NodeNetwork {
         node: name.clone(),
         addresses: node.addresses.clone(),
-        pools: pools::of_node(inputs, node, own),
+        pools: pools::of_node(inputs, name, node, own),
+        namespaces: pools::namespaces(inputs, name, own),
         blocks: blocks.collect(),
         bgp: peers::bgp(inputs, plan, name, node),
     })
 }
 
-/// A selector of nodes; what is wrong with it was told when its object was read.
+/// A selector of nodes or namespaces; what is wrong with it was told when its object was read.
 fn selector(object: &ApiSelector) -> LabelSelector {
     convert::label_selector(object, "", &mut Warnings::default())
 }
 
-/// Whether a selector of nodes selects these labels; without one all are.
+/// Whether a selector of nodes or namespaces selects these labels; without one all are.
 fn selects(selector: Option<&LabelSelector>, labels: &Labels) -> bool {
     selector.is_none_or(|selector| labels_match(selector, labels) == Selection::Yes)
 }
@@ -196,6 +202,7 @@ pub fn ipam_page(inputs: &Inputs, reports: &BTreeMap<NodeName, &NodeStatus>) -> 
             cidr,
             block_size: pool.pool.block_size(),
             disabled: pool.disabled,
+            namespaces: pool.namespaces(inputs.tenants.known()),
             overlaps: pool.overlaps,
             nat_outgoing: pool.nat_outgoing,
             blocks: u64::try_from(pool.pool.blocks()).unwrap_or(u64::MAX),

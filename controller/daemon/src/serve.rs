@@ -366,7 +366,7 @@ async fn claim_block(
     State(shared): State<Arc<Shared>>,
     body: Bytes,
 ) -> Response {
-    let ClaimBlock { family } = match serde_json::from_slice(&body) {
+    let ClaimBlock { family, pools } = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(error) => return garbled(&node, &error),
     };
@@ -376,6 +376,7 @@ async fn claim_block(
         .send(allocate::Request {
             node,
             family,
+            pools,
             answer,
         })
         .await;

@@ -8,8 +8,8 @@ use std::ops::Range;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::Family;
 use crate::family::{address, number, range};
+use crate::{Family, Source};
 
 /// As many addresses of a block are handed out: a node's IPv6 `podCIDR` is often a /64, and what is
 /// remembered of released addresses must have a bound.
@@ -57,15 +57,15 @@ struct Block {
 /// No address, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssignError {
-    /// The node has no block of the family.
-    #[error("the node has no {0} block yet")]
+    /// The node has no block of the source.
+    #[error("the node has no {0} block yet that this pod may use")]
     NoBlock(Family),
     /// All addresses of all blocks are in use.
-    #[error("all {size} addresses of the node's {family} blocks are in use")]
+    #[error("all {size} addresses of the node's {family} blocks that this pod may use are in use")]
     Exhausted {
         /// The family.
         family: Family,
-        /// Addresses in the blocks.
+        /// Addresses in the blocks of the source.
         size: u64,
     },
     /// All free addresses were released too short a time ago.
@@ -132,16 +132,17 @@ impl Allocator {
         }
     }
 
-    /// Gives `handle` an address of `family`; the one it has, if it has one.
+    /// Gives `handle` an address of a block of `source`; the one of that family that it has, if it has one.
     ///
     /// # Errors
     /// [`AssignError`], never [`AssignError::Taken`].
     pub fn assign(
         &mut self,
         handle: &Handle,
-        family: Family,
+        source: &Source,
         now: u64,
     ) -> Result<IpAddr, AssignError> {
+        let family = source.family();
         let held = self
             .holders
             .iter()
@@ -149,28 +150,28 @@ impl Allocator {
         if let Some((address, _)) = held {
             return Ok(*address);
         }
-        let address = match self.take_fresh(family) {
+        let address = match self.take_fresh(source) {
             Some(address) => address,
-            None => self.take_freed(family, now)?,
+            None => self.take_freed(source, now)?,
         };
         self.holders.insert(address, handle.clone());
         Ok(address)
     }
 
-    /// Gives `handle` an address of each of `families`, or none.
+    /// Gives `handle` an address of each of `sources`, or none.
     ///
     /// # Errors
-    /// As [`Allocator::assign`], of the first family that has none. What the others gave is free at once: nobody used it.
+    /// As [`Allocator::assign`], of the first source that has none. What the others gave is free at once: nobody used it.
     pub fn assign_each(
         &mut self,
         handle: &Handle,
-        families: &BTreeSet<Family>,
+        sources: &BTreeSet<Source>,
         now: u64,
     ) -> Result<BTreeSet<IpAddr>, AssignError> {
         let held = self.held(handle);
         let mut addresses = BTreeSet::new();
-        for family in families {
-            match self.assign(handle, *family, now) {
+        for source in sources {
+            match self.assign(handle, source, now) {
                 Ok(address) => addresses.insert(address),
                 Err(error) => {
                     for address in addresses.difference(&held) {
@@ -264,12 +265,12 @@ impl Allocator {
         u32::try_from(used).unwrap_or(u32::MAX)
     }
 
-    /// Whether to ask for one more block of `family`: fewer than `spare` addresses are free, resting
+    /// Whether to ask for one more block of `source`: fewer than `spare` addresses are free, resting
     /// ones included, or all that are free rest.
-    pub fn wants_block(&self, family: Family, spare: u64, now: u64) -> bool {
+    pub fn wants_block(&self, source: &Source, spare: u64, now: u64) -> bool {
         let (mut free, mut resting): (u64, u64) = (0, 0);
         for (net, block) in &self.blocks {
-            if Family::of_net(*net) == family {
+            if source.covers(*net) {
                 free += block.size(*net).saturating_sub(self.used(*net).into());
                 let rests = |(_, at): &&(IpAddr, u64)| now.saturating_sub(*at) < self.cool_down;
                 resting += block.freed.iter().filter(rests).count() as u64;
@@ -279,15 +280,15 @@ impl Allocator {
     }
 
     /// The next address that was never handed out.
-    fn take_fresh(&mut self, family: Family) -> Option<IpAddr> {
+    fn take_fresh(&mut self, source: &Source) -> Option<IpAddr> {
         for (net, block) in &mut self.blocks {
-            if Family::of_net(*net) != family {
+            if !source.covers(*net) {
                 continue;
             }
             let span = block.span(*net);
             block.fresh = block.fresh.max(span.start);
             while block.fresh < span.end {
-                let next = address(family, range(*net).0 + u128::from(block.fresh));
+                let next = address(source.family(), range(*net).0 + u128::from(block.fresh));
                 block.fresh += 1;
                 let resting = block.freed.iter().any(|(freed, _)| *freed == next);
                 if !resting && !self.holders.contains_key(&next) {
@@ -299,11 +300,12 @@ impl Allocator {
     }
 
     /// The address that was released longest ago, if it has rested.
-    fn take_freed(&mut self, family: Family, now: u64) -> Result<IpAddr, AssignError> {
+    fn take_freed(&mut self, source: &Source, now: u64) -> Result<IpAddr, AssignError> {
+        let family = source.family();
         let mut sizes = 0;
         let mut oldest: Option<(u64, IpNet)> = None;
         for (net, block) in &mut self.blocks {
-            if Family::of_net(*net) != family {
+            if !source.covers(*net) {
                 continue;
             }
             sizes += block.size(*net);

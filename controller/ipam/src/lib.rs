@@ -8,5 +8,7 @@
 pub mod allocator;
 mod family;
 pub mod pool;
+mod source;
 
 pub use family::Family;
+pub use source::Source;

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub mod bgp;
+mod sources;
 
 pub use bgp::{Bgp, BgpPeer};
+pub use sources::NoSource;
 
 /// Everything the controller tells one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,10 @@ pub struct NodeNetwork {
     pub addresses: Vec<IpAddr>,
     /// All pools of the cluster.
     pub pools: Vec<Pool>,
+    /// Namespaces that have pods here and are known: only of these it is known which pools select them. Empty where no
+    /// pool is for namespaces.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub namespaces: BTreeSet<String>,
     /// Blocks that this node has claimed.
     pub blocks: BTreeSet<IpNet>,
     /// The speaker's settings.
@@ -70,6 +76,9 @@ pub struct Pool {
     /// Whether it is the node's own `podCIDR`: a subnet to others, so that its ends are not handed out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub subnet: bool,
+    /// If it is for the pods of some namespaces alone: those of [`NodeNetwork::namespaces`] that it selects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<BTreeSet<String>>,
 }
 
 /// A place in the stream of one node: which run of the controller counted, and how far.
@@ -147,6 +156,9 @@ pub struct PodReport {
 pub struct ClaimBlock {
     /// Of this family.
     pub family: Family,
+    /// Of one of these pools; if there are none, of one that is for any namespace.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub pools: BTreeSet<IpNet>,
 }
 
 /// The answer to [`ClaimBlock`].

@@ -172,6 +172,7 @@ fn network(address: u8) -> NodeNetwork {
         node: NodeName("n1".to_owned()),
         addresses: vec![IpAddr::from([192, 0, 2, address])],
         pools: Vec::new(),
+        namespaces: BTreeSet::new(),
         blocks: BTreeSet::new(),
         bgp: Bgp {
             asn: 64512,

@@ -227,6 +227,9 @@ pub struct PoolStatus {
     /// The older pool that has a part of its range; then no new addresses are taken from this one either.
     #[serde(default)]
     pub overlaps: Option<String>,
+    /// If it is for the pods of some namespaces alone: these.
+    #[serde(default)]
+    pub namespaces: Option<BTreeSet<String>>,
     /// Addresses of its pods are masqueraded outside the pools.
     pub nat_outgoing: bool,
     /// Blocks it has room for (`u64::MAX` if more).

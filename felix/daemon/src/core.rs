@@ -12,7 +12,7 @@ use margay_cni::Refusal;
 use margay_cni::error::Code;
 use margay_cni::request::{Attachment, Pod};
 use margay_dataplane::local;
-use margay_ipam::Family;
+use margay_ipam::Source;
 use margay_policy::node_policy::PolicyChange;
 use margay_sync::message::{Change, Revision};
 use margay_sync::status::Drift;
@@ -54,7 +54,7 @@ pub(crate) enum Input {
     /// The node has one more block.
     Claimed(IpNet),
     /// A block could not be claimed, and why.
-    ClaimFailed(Family, String),
+    ClaimFailed(Source, String),
     /// A pod wants to be attached.
     Admit {
         /// Its interface.
@@ -171,8 +171,8 @@ impl Core {
                 self.state.claimed.insert(block);
                 self.blocks_changed();
             }
-            Input::ClaimFailed(family, why) => {
-                self.state.claim_failures.insert(family, why);
+            Input::ClaimFailed(source, why) => {
+                self.state.claim_failures.insert(source, why);
             }
             Input::Admit {
                 attachment,
@@ -386,7 +386,13 @@ impl Core {
     fn give_up(&self, waiting: &Waiting) -> Refusal {
         let seconds = ADMISSION.as_secs();
         let mut details = waiting.why.clone();
-        for why in self.state.claim_failures.values() {
+        let network = self.state.network.as_ref();
+        let sources = network.and_then(|network| network.sources(&waiting.pod.namespace).ok());
+        for why in sources
+            .iter()
+            .flatten()
+            .filter_map(|source| self.state.claim_failures.get(source))
+        {
             details = format!("{details}; {why}");
         }
         Refusal::new(

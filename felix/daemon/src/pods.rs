@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use margay_cni::request::{Attachment, Pod};
-use margay_ipam::Family;
+use margay_ipam::Source;
 use margay_ipam::allocator::{Allocator, AssignError, Handle};
 use margay_policy::model::PodId;
 use margay_policy::node_policy::Endpoint;
-use margay_sync::message::NodeNetwork;
+use margay_sync::message::{NoSource, NodeNetwork};
 
 use crate::journal::Record;
 use crate::names;
 
 /// How long a released address rests before it is given out again, in seconds: longer than a SYN is repeated by most.
 pub(crate) const COOL_DOWN: u64 = 60;
-/// How many free addresses of a family to keep; below, one more block is asked for.
+/// How many free addresses of a source to keep; below, one more block is asked for.
 const SPARE: u64 = 16;
 
 /// All attachments of the node.
@@ -77,9 +77,9 @@ pub(crate) enum Wait {
     /// Nobody has told of the node.
     #[error("the controller has not told of this node, so it has no addresses to give")]
     Network,
-    /// No pool is meant for this node.
-    #[error("no enabled pool is meant for this node: look at the IPPool objects")]
-    NoPool,
+    /// No pool is meant for it.
+    #[error(transparent)]
+    Source(#[from] NoSource),
     /// No address.
     #[error(transparent)]
     Address(#[from] AssignError),
@@ -188,7 +188,7 @@ impl Pods {
             });
         }
         let addresses = if endpoint.addresses.is_empty() {
-            self.some_addresses(attachment, network, now)
+            self.some_addresses(attachment, &pod.namespace, network, now)
         } else {
             self.exactly(attachment, &endpoint.addresses, now)
         };
@@ -229,19 +229,17 @@ impl Pods {
         Ok(addresses.clone())
     }
 
-    /// One address of each family that has a usable pool.
+    /// One address of each source that the namespace has.
     fn some_addresses(
         &mut self,
         attachment: &Attachment,
+        namespace: &str,
         network: Option<&NodeNetwork>,
         now: u64,
     ) -> Result<BTreeSet<IpAddr>, Wait> {
-        let families = families(network.ok_or(Wait::Network)?);
-        if families.is_empty() {
-            return Err(Wait::NoPool);
-        }
+        let sources = network.ok_or(Wait::Network)?.sources(namespace)?;
         let handle = handle(attachment);
-        Ok(self.allocator.assign_each(&handle, &families, now)?)
+        Ok(self.allocator.assign_each(&handle, &sources, now)?)
     }
 
     /// An attachment is complete.
@@ -270,12 +268,12 @@ impl Pods {
         }
     }
 
-    /// Families of which one more block is needed.
-    pub(crate) fn wants(&self, network: Option<&NodeNetwork>, now: u64) -> BTreeSet<Family> {
-        let families = network.map(families).unwrap_or_default();
-        families
+    /// Sources of which one more block is needed.
+    pub(crate) fn wants(&self, network: Option<&NodeNetwork>, now: u64) -> BTreeSet<Source> {
+        let sources = network.map(NodeNetwork::all_sources).unwrap_or_default();
+        sources
             .into_iter()
-            .filter(|family| self.allocator.wants_block(*family, SPARE, now))
+            .filter(|source| self.allocator.wants_block(source, SPARE, now))
             .collect()
     }
 
@@ -291,12 +289,6 @@ impl Pods {
             .map(|address| IpNet::from(*address))
             .collect()
     }
-}
-
-/// Families with a pool that the node may use.
-fn families(network: &NodeNetwork) -> BTreeSet<Family> {
-    let usable = network.pools.iter().filter(|pool| pool.usable);
-    usable.map(|pool| Family::of_net(pool.cidr)).collect()
 }
 
 fn handle(attachment: &Attachment) -> Handle {

@@ -11,11 +11,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper::{Method, Request, Response, StatusCode};
+use margay_ipam::Source;
 use margay_policy::model::NodeName;
 use margay_sync::frame::{Decoder, MAX_LINE, encode};
-use margay_sync::message::{
-    BlockClaimed, ClaimBlock, Family, Message, NodeState, Refusal, Revision,
-};
+use margay_sync::message::{BlockClaimed, ClaimBlock, Message, NodeState, Refusal, Revision};
 use margay_sync::replica::Replica;
 use margay_sync::status::Link;
 use prometheus_client::metrics::counter::Counter;
@@ -340,8 +339,8 @@ impl Talk {
         loop {
             let wants = view.borrow_and_update().wants.clone();
             let mut refused = false;
-            for family in wants {
-                match self.claim(family).await {
+            for source in wants {
+                match self.claim(&source).await {
                     Ok(BlockClaimed { block }) => {
                         self.tell(Input::Claimed(block)).await?;
                         // What is wanted counts again once the core has this one.
@@ -350,7 +349,7 @@ impl Talk {
                     }
                     Err(error) => {
                         refused = true;
-                        self.tell(Input::ClaimFailed(family, format!("{error:#}")))
+                        self.tell(Input::ClaimFailed(source, format!("{error:#}")))
                             .await?;
                     }
                 }
@@ -368,10 +367,12 @@ impl Talk {
         told.map_err(|_| anyhow::anyhow!("felix is ending"))
     }
 
-    async fn claim(&self, family: Family) -> anyhow::Result<BlockClaimed> {
-        let body = self
-            .send(Method::POST, "blocks", &ClaimBlock { family })
-            .await?;
+    async fn claim(&self, source: &Source) -> anyhow::Result<BlockClaimed> {
+        let claim = ClaimBlock {
+            family: source.family(),
+            pools: source.pools().clone(),
+        };
+        let body = self.send(Method::POST, "blocks", &claim).await?;
         Ok(serde_json::from_slice(&body)?)
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
+use margay_ipam::Source;
 use margay_sync::message::{Family, NodeNetwork, PodReport, Report, Revision};
 use margay_sync::status::{Drift, Link, NodeStatus, PeerStatus, PodStatus};
 
@@ -21,8 +22,8 @@ pub(crate) struct View {
     pub(crate) network: Option<Arc<NodeNetwork>>,
     /// Own blocks with their use, also those just claimed.
     pub(crate) blocks: BTreeMap<IpNet, u32>,
-    /// Families of which a block is to be claimed.
-    pub(crate) wants: BTreeSet<Family>,
+    /// Sources of which a block is to be claimed.
+    pub(crate) wants: BTreeSet<Source>,
     /// Attached pods.
     pub(crate) pods: Arc<[Arc<Record>]>,
     /// Addresses outside of the blocks, to be announced on their own.

@@ -20,6 +20,7 @@ use super::schema;
     kind = "BGPFilter",
     root = "BgpFilter",
     plural = "bgpfilters",
+    shortname = "bgpf",
     category = "margay",
     doc = "Which routes pass between nodes and the BGPPeers that name this filter, and how they are changed on the way.",
     derive = "PartialEq"

@@ -19,6 +19,7 @@ use super::schema;
     kind = "BGPPeer",
     root = "BgpPeer",
     plural = "bgppeers",
+    shortname = "bgpp",
     category = "margay",
     doc = "Who nodes speak BGP with: a router by its address, or other nodes by their labels.",
     derive = "PartialEq"

@@ -56,7 +56,13 @@ pub fn all() -> Vec<CustomResourceDefinition> {
                 ("Shutdown", "string", ".spec.shutdown"),
             ],
         ),
-        with_columns(BgpFilter::crd(), &[]),
+        with_columns(
+            BgpFilter::crd(),
+            &[
+                ("Import", "string", ".spec.import"),
+                ("Export", "string", ".spec.export"),
+            ],
+        ),
         with_columns(
             IpBlock::crd(),
             &[
@@ -71,6 +77,8 @@ pub fn all() -> Vec<CustomResourceDefinition> {
                 ("Block", "integer", ".spec.blockSize"),
                 ("NAT", "boolean", ".spec.natOutgoing"),
                 ("Disabled", "boolean", ".spec.disabled"),
+                ("Nodes", "string", ".spec.nodeSelector"),
+                ("Namespaces", "string", ".spec.namespaceSelector"),
             ],
         ),
         network_config,

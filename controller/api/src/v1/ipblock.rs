@@ -17,6 +17,7 @@ use super::schema;
     kind = "IPBlock",
     root = "IpBlock",
     plural = "ipblocks",
+    shortname = "ipb",
     category = "margay",
     doc = "A block of addresses and the node that has it. Written by margay-controller alone; its name says its range.",
     derive = "PartialEq"

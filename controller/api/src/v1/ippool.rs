@@ -59,6 +59,13 @@ pub struct IpPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::selector")]
     pub node_selector: Option<LabelSelector>,
+    /// The namespaces whose pods get addresses of the pool; absent: those that no pool of the family selects. A pod of a
+    /// namespace that one pool selects, or several, gets its address of these alone: if they are full, disabled, or not
+    /// for its node, it waits. Pods that have an address keep it when this, or a namespace's labels, change. Without
+    /// meaning where nodes take addresses from their podCIDRs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::selector")]
+    pub namespace_selector: Option<LabelSelector>,
 }
 
 impl IpPoolSpec {

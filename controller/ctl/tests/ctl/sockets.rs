@@ -129,7 +129,9 @@ fn lab() -> TempDir {
                     "pools": [{ "cidr": "10.244.0.0/16", "block_size": 26, "disabled": false, "nat_outgoing": true,
                                 "blocks": 1024, "claimed": 2, "used": 66 },
                               { "cidr": "10.244.3.0/24", "block_size": 26, "disabled": false, "overlaps": "old", "nat_outgoing": false,
-                                "blocks": 4, "claimed": 0, "used": 0 }],
+                                "blocks": 4, "claimed": 0, "used": 0 },
+                              { "cidr": "10.245.0.0/16", "block_size": 26, "disabled": false, "nat_outgoing": false,
+                                "namespaces": ["bank", "loans", "shop", "staff"], "blocks": 1024, "claimed": 0, "used": 0 }],
                     "blocks": {
                         "10.244.0.0/26": { "node": "n1", "size": 64, "used": 2 },
                         "10.244.0.64/26": { "node": "n2", "size": 64, "used": 64 },
@@ -320,9 +322,10 @@ fn drift_names_what_was_touched_and_by_whom() {
 fn ipam_shows_pools_and_how_full_blocks_are() {
     let (_, text, _) = ask(&lab(), &["ipam", "show"]);
     assert_snapshot!(text, @r"
-    POOL           BLOCKS OF  BLOCKS  CLAIMED  USED  NEW ADDRESSES      NAT OUTGOING
-    10.244.0.0/16  /26        1024    2        66    yes                yes
-    10.244.3.0/24  /26        4       0        0     no (overlaps old)  no
+    POOL           BLOCKS OF  BLOCKS  CLAIMED  USED  NEW ADDRESSES      NAMESPACES                    NAT OUTGOING
+    10.244.0.0/16  /26        1024    2        66    yes                any                           yes
+    10.244.3.0/24  /26        4       0        0     no (overlaps old)  any                           no
+    10.245.0.0/16  /26        1024    0        0     yes                bank, loans, shop and 1 more  no
 
     BLOCK              NODE  USED          FREE
     10.244.0.0/26      n1    2             62

@@ -3,6 +3,7 @@
 //! Any replica may claim, because two cannot create one object; so an agent gets its block from the replica that
 //! it is connected to, also while no replica leads.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,10 +48,11 @@ pub(crate) async fn run(
     while let Some(Request {
         node,
         family,
+        pools,
         answer,
     }) = requests.recv().await
     {
-        let result = claimer.claim(&node, family).await;
+        let result = claimer.claim(&node, family, &pools).await;
         match &result {
             Ok(block) => info!(%node, %block, "a block is claimed"),
             Err(error) => {
@@ -61,6 +63,7 @@ pub(crate) async fn run(
                     claimer.index.clone(),
                     Arc::clone(&events),
                     node,
+                    pools,
                     words,
                 ));
             }
@@ -71,10 +74,16 @@ pub(crate) async fn run(
 }
 
 /// Tells the owners of pods that still have no address after a while.
-async fn tell(index: mpsc::Sender<Input>, events: Arc<Events>, node: NodeName, why: String) {
+async fn tell(
+    index: mpsc::Sender<Input>,
+    events: Arc<Events>,
+    node: NodeName,
+    pools: BTreeSet<IpNet>,
+    why: String,
+) {
     sleep(PATIENCE).await;
     let (answer, waiting) = oneshot::channel();
-    let ask = Input::Page(PageRequest::Waiting(node.clone(), answer));
+    let ask = Input::Page(PageRequest::Waiting(node.clone(), pools, answer));
     if index.send(ask).await.is_ok()
         && let Ok((uid, pods)) = waiting.await
     {
@@ -89,14 +98,19 @@ struct Claimer {
 }
 
 impl Claimer {
-    async fn claim(&self, node: &NodeName, family: margay_ipam::Family) -> Result<IpNet, Refused> {
+    async fn claim(
+        &self,
+        node: &NodeName,
+        family: margay_ipam::Family,
+        pools: &BTreeSet<IpNet>,
+    ) -> Result<IpNet, Refused> {
         // What others turned out to have, before the watch tells.
         let mut taken = Claims::new();
         for _ in 0..TRIES {
             let inputs = Arc::clone(&self.inputs.borrow());
             let mut claims = inputs.claims.clone();
             claims.extend(taken.clone());
-            let block = choose(&inputs, &claims, node, family)?;
+            let block = choose(&inputs, &claims, node, family, pools)?;
             let owner = self.create(block, node).await?;
             // Told at once: the next request must not choose it again.
             let told = Input::Blocks(vec![(block, Some(owner.clone()))]);

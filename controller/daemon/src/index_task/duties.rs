@@ -1,6 +1,6 @@
 //! What whoever leads writes into the API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -73,12 +73,23 @@ impl Task {
             .collect()
     }
 
-    pub(super) fn waiting(&self, node: &NodeName) -> (String, Vec<(PodId, String)>) {
+    pub(super) fn waiting(
+        &self,
+        node: &NodeName,
+        pools: &BTreeSet<IpNet>,
+    ) -> (String, Vec<(PodId, String)>) {
         let uid = self.inputs.facts.get(node).map(|facts| facts.uid.clone());
         let pods = self.index.cluster().pods.iter();
         let waiting = pods.filter(|(_, pod)| {
             pod.node.as_ref() == Some(node) && pod.is_workload() && pod.claims().is_empty()
         });
+        let network = self.nodes.get(node).and_then(|node| node.network.as_ref());
+        let sources = |id: &PodId| network.and_then(|network| network.sources(&id.namespace).ok());
+        let concerned = |id: &PodId| {
+            let mut sources = sources(id).into_iter().flatten();
+            pools.is_empty() || sources.any(|source| !source.pools().is_disjoint(pools))
+        };
+        let waiting = waiting.filter(|(id, _)| concerned(id));
         let waiting = waiting.map(|(id, pod)| (id.clone(), pod.uid.clone()));
         (uid.unwrap_or_default(), waiting.collect())
     }

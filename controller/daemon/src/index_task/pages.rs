@@ -66,6 +66,7 @@ impl Task {
             ("addresses", addresses),
             ("nodes", self.nodes.len()),
             ("claims", self.inputs.claims.len()),
+            ("tenants", self.inputs.tenants.size()),
             ("reported-pods", reported),
             ("stream-logs", logs),
         ];

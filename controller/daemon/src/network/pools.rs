@@ -1,11 +1,11 @@
 //! The ranges that pods have addresses of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use margay_api::v1::IpPool;
 use margay_ipam::Family;
-use margay_policy::model::{LabelSelector, Labels, Node};
+use margay_policy::model::{LabelSelector, Labels, Node, NodeName};
 use margay_sync::message;
 
 use super::{Inputs, pod_cidrs, selector, selects};
@@ -22,12 +22,29 @@ pub struct Pool {
     /// The older pool with a part of its range, if there is one: then it hands out nothing new either.
     pub overlaps: Option<String>,
     selector: Option<LabelSelector>,
+    /// Which namespaces it is for, if not for any.
+    of_namespaces: Option<LabelSelector>,
 }
 
 impl Pool {
     /// Whether a node may take new addresses from it.
     pub fn is_usable_by(&self, labels: &Labels) -> bool {
         self.overlaps.is_none() && self.is_meant_for(labels)
+    }
+
+    /// Whether pods of any namespace may have addresses of it.
+    pub fn is_for_any_namespace(&self) -> bool {
+        self.of_namespaces.is_none()
+    }
+
+    /// Those of `known` that it selects, if it is not for any.
+    pub(super) fn namespaces<'a>(
+        &self,
+        known: impl Iterator<Item = (&'a str, &'a Labels)>,
+    ) -> Option<BTreeSet<String>> {
+        let selector = self.of_namespaces.as_ref()?;
+        let selected = known.filter(|(_, labels)| selects(Some(selector), labels));
+        Some(selected.map(|(name, _)| name.to_owned()).collect())
     }
 
     fn is_meant_for(&self, labels: &Labels) -> bool {
@@ -52,6 +69,7 @@ pub fn pools(inputs: &Inputs) -> Vec<Pool> {
                     disabled: false,
                     overlaps: None,
                     selector: None,
+                    of_namespaces: None,
                 })
             });
         return usual.collect();
@@ -66,9 +84,25 @@ pub fn pools(inputs: &Inputs) -> Vec<Pool> {
             disabled: spec.disabled,
             overlaps: overlaps.remove(name.as_str()).map(str::to_owned),
             selector: spec.node_selector.as_ref().map(selector),
+            of_namespaces: spec.namespace_selector.as_ref().map(selector),
         })
     });
     pools.collect()
+}
+
+/// Whether some pool is for the pods of some namespaces alone.
+pub fn are_for_namespaces(inputs: &Inputs) -> bool {
+    let mut pools = inputs.pools.values();
+    pools.any(|pool| pool.spec.namespace_selector.is_some())
+}
+
+/// The namespaces that have pods on a node, as far as it needs them; `own` are the `podCIDRs` that it uses.
+pub(super) fn namespaces(inputs: &Inputs, name: &NodeName, own: &[IpNet]) -> BTreeSet<String> {
+    if !own.is_empty() || !are_for_namespaces(inputs) {
+        return BTreeSet::new();
+    }
+    let namespaces = inputs.tenants.of_node(name);
+    namespaces.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// The pools whose range another has a part of, and that other: of two the older counts (`creationTimestamp`, then
@@ -128,12 +162,25 @@ pub(super) fn problems(inputs: &Inputs) -> Vec<(String, String)> {
                 "spec.nodeSelector selects no node, so nothing is taken from this pool: compare it with `kubectl get nodes --show-labels`".to_owned(),
             ));
         }
+        let namespaces = pool.spec.namespace_selector.as_ref().map(selector);
+        let mut known = inputs.tenants.known();
+        if namespaces.is_some() && !known.any(|(_, labels)| selects(namespaces.as_ref(), labels)) {
+            problems.push((
+                name.clone(),
+                "spec.namespaceSelector selects no namespace, so nothing is taken from this pool: compare it with `kubectl get namespaces --show-labels`".to_owned(),
+            ));
+        }
     }
     problems
 }
 
 /// All ranges that pods have addresses of, for a node; `own` are the `podCIDRs` that it uses.
-pub(super) fn of_node(inputs: &Inputs, node: &Node, own: &[IpNet]) -> Vec<message::Pool> {
+pub(super) fn of_node(
+    inputs: &Inputs,
+    name: &NodeName,
+    node: &Node,
+    own: &[IpNet],
+) -> Vec<message::Pool> {
     let mut all = Vec::new();
     let mut of_blocks = !inputs.pools.is_empty();
     for other in inputs.nodes.keys() {
@@ -146,6 +193,7 @@ pub(super) fn of_node(inputs: &Inputs, node: &Node, own: &[IpNet]) -> Vec<messag
         nat_outgoing: inputs.config.nat_outgoing,
         usable: own,
         subnet: own,
+        namespaces: None,
     };
     let mut ranges: Vec<message::Pool> = own.iter().map(|cidr| pool(*cidr, true)).collect();
     // Neighbours merge, so that a node does not hear of each of thousands.
@@ -162,6 +210,11 @@ pub(super) fn of_node(inputs: &Inputs, node: &Node, own: &[IpNet]) -> Vec<messag
             nat_outgoing: pool.nat_outgoing,
             usable: own.is_empty() && pool.is_usable_by(&node.labels),
             subnet: false,
+            // Who uses its `podCIDRs` takes nothing of any pool.
+            namespaces: match own {
+                [] => pool.namespaces(inputs.tenants.of_node(name)),
+                [..] => None,
+            },
         }));
     }
     ranges

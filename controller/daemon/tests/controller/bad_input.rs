@@ -1,13 +1,13 @@
 //! Bad input of every sort: a sentence that names the place, and nothing else changes.
 
 use hyper::Method;
-use margay_sync::message::{BlockClaimed, ClaimBlock, Family, NodeState};
+use margay_sync::message::{BlockClaimed, Family, NodeState};
 use margay_sync::replica::Replica;
 use margay_sync::status::ObjectsPage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::harness::{World, json, pod, policy, refusal, tls, within};
+use crate::harness::{World, claim_of, json, pod, policy, refusal, tls, within};
 
 #[tokio::test]
 async fn a_wrong_token_is_refused_with_a_sentence() {
@@ -253,7 +253,7 @@ spec: {bgp: {asn: 64600, serviceRanges: [10.96.0.0/12]}}
     let network = |state: &NodeState| state.network.clone().unwrap();
     let told = |state: &NodeState| network(state).bgp.asn == 64600;
     stream.until(told).await;
-    let claim = ClaimBlock { family: Family::V4 };
+    let claim = claim_of(Family::V4);
     let claimed: BlockClaimed = json(agent.send(Method::POST, "blocks", &claim).await).await;
     let has_block = |state: &NodeState| network(state).blocks.contains(&claimed.block);
     let before = network(stream.until(has_block).await);

@@ -1,5 +1,6 @@
 //! A controller over a folder of its own, and a client that speaks as an agent does.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use margay_controller::controller::{Controller, Settings, Source};
 use margay_policy::model::NodeName;
 use margay_sync::frame::{Decoder, MAX_LINE};
-use margay_sync::message::{Change, Message, NodeState, Refusal, Revision};
+use margay_sync::message::{Change, ClaimBlock, Family, Message, NodeState, Refusal, Revision};
 use margay_sync::replica::Replica;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -323,6 +324,14 @@ pub(crate) async fn json<T: DeserializeOwned>(response: Response<Incoming>) -> T
         .unwrap()
         .to_bytes();
     serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{error}: {body:?}"))
+}
+
+/// What an agent asks for that wants a block of any pool.
+pub(crate) fn claim_of(family: Family) -> ClaimBlock {
+    ClaimBlock {
+        family,
+        pools: BTreeSet::new(),
+    }
 }
 
 /// The status and the sentence of a refusal.

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::{Allocator, AssignError, Handle, Place};
-use crate::Family;
+use crate::{Family, Source};
 
 #[test]
 fn every_address_of_a_block_is_used_in_order_and_then_none() {
@@ -13,19 +13,21 @@ fn every_address_of_a_block_is_used_in_order_and_then_none() {
     let given: Vec<String> = (0..4)
         .map(|n| {
             allocator
-                .assign(&pod(n), Family::V4, 0)
+                .assign(&pod(n), &any_of(Family::V4), 0)
                 .unwrap()
                 .to_string()
         })
         .collect();
     assert_eq!(given, ["10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-    let error = allocator.assign(&pod(9), Family::V4, 0).unwrap_err();
+    let error = allocator
+        .assign(&pod(9), &any_of(Family::V4), 0)
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "all 4 addresses of the node's IPv4 blocks are in use"
+        "all 4 addresses of the node's IPv4 blocks that this pod may use are in use"
     );
     assert_eq!(
-        allocator.assign(&pod(9), Family::V6, 0),
+        allocator.assign(&pod(9), &any_of(Family::V6), 0),
         Err(AssignError::NoBlock(Family::V6))
     );
 }
@@ -34,13 +36,13 @@ fn every_address_of_a_block_is_used_in_order_and_then_none() {
 fn the_ends_of_a_subnet_are_never_handed_out() {
     let mut allocator = with_blocks(0, &["10.0.0.0/30", "fd00::/126", "10.0.1.0/31"]);
     // What was handed out before it was known to be one goes, and does not come back.
-    let old = allocator.assign(&pod(0), Family::V4, 0).unwrap();
+    let old = allocator.assign(&pod(0), &any_of(Family::V4), 0).unwrap();
     assert_eq!(old, ip("10.0.0.0"));
     allocator.set_subnets(&["10.0.0.0/30", "fd00::/126", "10.0.1.0/31"].map(net).into());
     allocator.release(&pod(0), 0);
     let mut given = |family| -> Vec<String> {
         (1..9)
-            .map_while(|n| allocator.assign(&pod(n), family, 9).ok())
+            .map_while(|n| allocator.assign(&pod(n), &any_of(family), 9).ok())
             .map(|address| address.to_string())
             .collect()
     };
@@ -49,17 +51,17 @@ fn the_ends_of_a_subnet_are_never_handed_out() {
         ["10.0.0.1", "10.0.0.2", "10.0.1.0", "10.0.1.1"]
     );
     assert_eq!(given(Family::V6), ["fd00::1", "fd00::2", "fd00::3"]);
-    assert!(allocator.wants_block(Family::V4, 1, 9));
+    assert!(allocator.wants_block(&any_of(Family::V4), 1, 9));
 }
 
 #[test]
 fn asking_twice_gives_the_same_address_of_each_family() {
     let mut allocator = with_blocks(0, &["10.0.0.0/26", "fd00::40/122"]);
-    let v4 = allocator.assign(&pod(1), Family::V4, 0).unwrap();
-    let v6 = allocator.assign(&pod(1), Family::V6, 0).unwrap();
+    let v4 = allocator.assign(&pod(1), &any_of(Family::V4), 0).unwrap();
+    let v6 = allocator.assign(&pod(1), &any_of(Family::V6), 0).unwrap();
     assert_eq!(v6, ip("fd00::40"));
-    assert_eq!(allocator.assign(&pod(1), Family::V4, 5), Ok(v4));
-    assert_eq!(allocator.assign(&pod(1), Family::V6, 5), Ok(v6));
+    assert_eq!(allocator.assign(&pod(1), &any_of(Family::V4), 5), Ok(v4));
+    assert_eq!(allocator.assign(&pod(1), &any_of(Family::V6), 5), Ok(v6));
     assert_eq!(allocator.held(&pod(1)), BTreeSet::from([v4, v6]));
 }
 
@@ -67,10 +69,10 @@ fn asking_twice_gives_the_same_address_of_each_family() {
 fn two_interfaces_of_one_container_are_two_holders() {
     let mut allocator = with_blocks(0, &["10.0.0.0/26"]);
     let first = allocator
-        .assign(&Handle::new("c1", "eth0"), Family::V4, 0)
+        .assign(&Handle::new("c1", "eth0"), &any_of(Family::V4), 0)
         .unwrap();
     let second = allocator
-        .assign(&Handle::new("c1", "net1"), Family::V4, 0)
+        .assign(&Handle::new("c1", "net1"), &any_of(Family::V4), 0)
         .unwrap();
     assert_ne!(first, second);
     allocator.release(&Handle::new("c1", "eth0"), 0);
@@ -84,11 +86,13 @@ fn two_interfaces_of_one_container_are_two_holders() {
 fn the_longest_released_comes_back_first_and_only_after_the_cool_down() {
     let mut allocator = with_blocks(30, &["10.0.0.0/31", "10.0.1.0/31"]);
     for n in 0..4 {
-        allocator.assign(&pod(n), Family::V4, 0).unwrap();
+        allocator.assign(&pod(n), &any_of(Family::V4), 0).unwrap();
     }
     allocator.release(&pod(3), 100);
     allocator.release(&pod(0), 110);
-    let error = allocator.assign(&pod(7), Family::V4, 129).unwrap_err();
+    let error = allocator
+        .assign(&pod(7), &any_of(Family::V4), 129)
+        .unwrap_err();
     assert_eq!(
         error,
         AssignError::CoolingDown {
@@ -97,11 +101,11 @@ fn the_longest_released_comes_back_first_and_only_after_the_cool_down() {
         }
     );
     assert_eq!(
-        allocator.assign(&pod(7), Family::V4, 130),
+        allocator.assign(&pod(7), &any_of(Family::V4), 130),
         Ok(ip("10.0.1.1"))
     );
     assert_eq!(
-        allocator.assign(&pod(8), Family::V4, 140),
+        allocator.assign(&pod(8), &any_of(Family::V4), 140),
         Ok(ip("10.0.0.0"))
     );
 }
@@ -109,11 +113,13 @@ fn the_longest_released_comes_back_first_and_only_after_the_cool_down() {
 #[test]
 fn a_clock_set_back_does_not_lock_addresses_away() {
     let mut allocator = with_blocks(30, &["10.0.0.0/32"]);
-    allocator.assign(&pod(1), Family::V4, 5_000).unwrap();
+    allocator
+        .assign(&pod(1), &any_of(Family::V4), 5_000)
+        .unwrap();
     allocator.release(&pod(1), 5_000);
-    assert!(allocator.assign(&pod(2), Family::V4, 10).is_err());
+    assert!(allocator.assign(&pod(2), &any_of(Family::V4), 10).is_err());
     assert_eq!(
-        allocator.assign(&pod(2), Family::V4, 40),
+        allocator.assign(&pod(2), &any_of(Family::V4), 40),
         Ok(ip("10.0.0.0"))
     );
 }
@@ -137,14 +143,17 @@ fn specific_addresses_need_no_block_and_no_rest_but_have_one_holder() {
         .unwrap_err();
     assert_eq!(error.to_string(), "10.0.0.1 is in use by c2/eth0");
     let next: Vec<IpAddr> = (4..6)
-        .map(|n| allocator.assign(&pod(n), Family::V4, 0).unwrap())
+        .map(|n| allocator.assign(&pod(n), &any_of(Family::V4), 0).unwrap())
         .collect();
     assert_eq!(next, [ip("10.0.0.0"), ip("10.0.0.2")]);
     allocator.release(&pod(2), 0);
     assert_eq!(allocator.assign_specific(&pod(3), ip("10.0.0.1")), inside);
-    assert_eq!(allocator.assign(&pod(6), Family::V4, 0), Ok(ip("10.0.0.3")));
+    assert_eq!(
+        allocator.assign(&pod(6), &any_of(Family::V4), 0),
+        Ok(ip("10.0.0.3"))
+    );
     assert!(matches!(
-        allocator.assign(&pod(7), Family::V4, 0),
+        allocator.assign(&pod(7), &any_of(Family::V4), 0),
         Err(AssignError::Exhausted { .. })
     ));
 }
@@ -152,41 +161,44 @@ fn specific_addresses_need_no_block_and_no_rest_but_have_one_holder() {
 #[test]
 fn addresses_outlive_their_block_as_host_routes() {
     let mut allocator = with_blocks(0, &["10.0.0.0/30"]);
-    let address = allocator.assign(&pod(1), Family::V4, 0).unwrap();
+    let address = allocator.assign(&pod(1), &any_of(Family::V4), 0).unwrap();
     allocator.set_blocks(&BTreeSet::new());
     assert_eq!(allocator.outside(), BTreeSet::from([address]));
     assert_eq!(allocator.usage(), BTreeMap::new());
     allocator.set_blocks(&BTreeSet::from([net("10.0.0.0/30")]));
     assert_eq!(allocator.outside(), BTreeSet::new());
-    assert_eq!(allocator.assign(&pod(2), Family::V4, 0), Ok(ip("10.0.0.1")));
+    assert_eq!(
+        allocator.assign(&pod(2), &any_of(Family::V4), 0),
+        Ok(ip("10.0.0.1"))
+    );
 }
 
 #[test]
 fn a_spare_block_is_wanted_when_few_are_free() {
     let mut allocator = with_blocks(0, &["10.0.0.0/30"]);
-    assert!(!allocator.wants_block(Family::V4, 4, 9));
-    assert!(allocator.wants_block(Family::V4, 5, 9));
-    assert!(allocator.wants_block(Family::V6, 1, 9));
-    allocator.assign(&pod(1), Family::V4, 0).unwrap();
-    assert!(allocator.wants_block(Family::V4, 4, 9));
+    assert!(!allocator.wants_block(&any_of(Family::V4), 4, 9));
+    assert!(allocator.wants_block(&any_of(Family::V4), 5, 9));
+    assert!(allocator.wants_block(&any_of(Family::V6), 1, 9));
+    allocator.assign(&pod(1), &any_of(Family::V4), 0).unwrap();
+    assert!(allocator.wants_block(&any_of(Family::V4), 4, 9));
 }
 
 #[test]
 fn another_block_is_wanted_when_all_that_are_free_rest() {
     let mut allocator = with_blocks(60, &["10.0.0.0/30"]);
     for n in 0..4 {
-        allocator.assign(&pod(n), Family::V4, 100).unwrap();
+        allocator.assign(&pod(n), &any_of(Family::V4), 100).unwrap();
     }
     allocator.release(&pod(0), 100);
     allocator.release(&pod(1), 110);
-    assert!(allocator.wants_block(Family::V4, 2, 159));
-    assert!(!allocator.wants_block(Family::V4, 2, 160));
+    assert!(allocator.wants_block(&any_of(Family::V4), 2, 159));
+    assert!(!allocator.wants_block(&any_of(Family::V4), 2, 160));
 }
 
 #[test]
 fn who_waits_for_one_family_uses_up_nothing_of_another() {
     let mut allocator = with_blocks(60, &["10.0.0.0/30", "fd00::/127"]);
-    let both = [Family::V4, Family::V6].into();
+    let both = Family::BOTH.map(any_of).into();
     for n in 0..2 {
         assert_eq!(allocator.assign_each(&pod(n), &both, 99).unwrap().len(), 2);
     }
@@ -199,12 +211,38 @@ fn who_waits_for_one_family_uses_up_nothing_of_another() {
         assert_eq!(allocator.held(&pod(2)), BTreeSet::new());
     }
     // What somebody had before stays his.
-    let had = allocator.assign(&pod(3), Family::V4, 99).unwrap();
+    let had = allocator.assign(&pod(3), &any_of(Family::V4), 99).unwrap();
     assert_eq!(allocator.assign_each(&pod(3), &both, 99), Err(none));
     assert_eq!(allocator.held(&pod(3)), [had].into());
     allocator.set_blocks(&["10.0.0.0/30", "fd00::/126"].map(net).into());
     let last = allocator.assign_each(&pod(2), &both, 99).unwrap();
     assert_eq!(last.len(), 2, "{last:?}");
+}
+
+#[test]
+fn addresses_come_from_the_pools_that_are_named_and_no_others() {
+    let mut allocator = with_blocks(30, &["10.1.0.0/31", "10.2.0.0/31"]);
+    let one = Source::new(Family::V4, [net("10.1.0.0/16"), net("fd00::/64")]);
+    let two = Source::new(Family::V4, [net("10.2.0.0/16")]);
+    assert_eq!(one.pools(), &[net("10.1.0.0/16")].into());
+    assert_eq!(allocator.assign(&pod(1), &two, 0), Ok(ip("10.2.0.0")));
+    assert_eq!(allocator.assign(&pod(2), &two, 0), Ok(ip("10.2.0.1")));
+    let full = AssignError::Exhausted {
+        family: Family::V4,
+        size: 2,
+    };
+    assert_eq!(allocator.assign(&pod(3), &two, 0), Err(full.clone()));
+    assert!(allocator.wants_block(&two, 1, 0));
+    assert!(!allocator.wants_block(&one, 2, 0));
+    // What rests in another pool is nobody's business either.
+    assert_eq!(allocator.assign(&pod(4), &one, 0), Ok(ip("10.1.0.0")));
+    allocator.release(&pod(4), 0);
+    assert_eq!(allocator.assign(&pod(3), &two, 99), Err(full));
+    // Who has an address keeps it, wherever he would get one today.
+    assert_eq!(allocator.assign(&pod(1), &one, 99), Ok(ip("10.2.0.0")));
+    let three = Source::new(Family::V4, [net("10.3.0.0/16")]);
+    let none = Err(AssignError::NoBlock(Family::V4));
+    assert_eq!(allocator.assign(&pod(3), &three, 99), none);
 }
 
 #[test]
@@ -254,7 +292,7 @@ proptest! {
                         .filter(|(address, owner)| **owner == n && Family::of(**address) == family)
                         .map(|(address, _)| *address)
                         .collect();
-                    match allocator.assign(&pod(n), family, now) {
+                    match allocator.assign(&pod(n), &any_of(family), now) {
                         Ok(address) if !had.is_empty() => prop_assert!(had.contains(&address)),
                         Ok(address) => {
                             prop_assert_eq!(owners.insert(address, n), None);
@@ -318,13 +356,13 @@ proptest! {
         let mut allocator = with_blocks(10, &["10.0.0.0/29", "10.0.0.8/29"]);
         let mut given = BTreeMap::new();
         for n in 0..16 {
-            given.insert(n, allocator.assign(&pod(n), Family::V4, 0).unwrap());
+            given.insert(n, allocator.assign(&pod(n), &any_of(Family::V4), 0).unwrap());
         }
         for (turn, n) in order.iter().enumerate() {
             allocator.release(&pod(*n), u64::try_from(turn).unwrap());
         }
         for n in order {
-            prop_assert_eq!(allocator.assign(&pod(n), Family::V4, 1_000), Ok(given[&n]));
+            prop_assert_eq!(allocator.assign(&pod(n), &any_of(Family::V4), 1_000), Ok(given[&n]));
         }
     }
 }
@@ -333,6 +371,11 @@ fn with_blocks(cool_down: u64, blocks: &[&str]) -> Allocator {
     let mut allocator = Allocator::new(cool_down);
     allocator.set_blocks(&blocks.iter().map(|block| net(block)).collect());
     allocator
+}
+
+/// Any pool.
+fn any_of(family: Family) -> Source {
+    Source::new(family, [net("0.0.0.0/0"), net("::/0")])
 }
 
 fn pod(n: u32) -> Handle {

@@ -149,6 +149,7 @@ fn view(addresses: &[&str]) -> View {
             node: NodeName("n1".to_owned()),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             pools: vec![],
+            namespaces: BTreeSet::new(),
             blocks: BTreeSet::new(),
             bgp: Bgp {
                 asn: 64512,

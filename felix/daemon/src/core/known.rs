@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use margay_dataplane::local::Nat;
-use margay_ipam::Family;
+use margay_ipam::Source;
 use margay_policy::model::PodId;
 use margay_policy::node_policy::Endpoint;
 use margay_sync::message::{NodeNetwork, NodeState, Revision};
@@ -28,7 +28,7 @@ pub(crate) struct Known {
     pub(super) done: u64,
     pub(super) drift: Vec<Drift>,
     /// Why blocks cannot be claimed.
-    pub(super) claim_failures: BTreeMap<Family, String>,
+    pub(super) claim_failures: BTreeMap<Source, String>,
     /// Why the kernel has not the rules that it should have.
     pub(super) trouble: Option<String>,
 }

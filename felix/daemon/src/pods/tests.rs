@@ -1,3 +1,4 @@
+use margay_ipam::Family;
 use margay_sync::message::{Bgp, Pool};
 
 use super::*;
@@ -62,7 +63,7 @@ fn what_is_missing_is_waited_for_and_nothing_is_held_back() {
     );
     assert_eq!(
         wait(admit(&mut pods, "c1", "", &known(""), Some(&network(&[])))),
-        Wait::NoPool
+        Wait::Source(NoSource::NoPool)
     );
     let other = Wait::OtherUid {
         pod: id,
@@ -82,7 +83,32 @@ fn what_is_missing_is_waited_for_and_nothing_is_held_back() {
         no_block
     );
     assert!(pods.allocator().holders().is_empty());
-    assert_eq!(pods.wants(Some(&both), 0), [Family::V6].into());
+    let wanted = Source::new(Family::V6, ["fd00:1::/64".parse().unwrap()]);
+    assert_eq!(pods.wants(Some(&both), 0), [wanted].into());
+}
+
+#[test]
+fn a_pod_waits_for_a_block_of_its_namespaces_own_pool_and_uses_no_other() {
+    let mut pods = pods();
+    let mut network = network(&["10.1.0.0/16", "10.2.0.0/16"]);
+    let mine = Source::new(Family::V4, ["10.2.0.0/16".parse().unwrap()]);
+    network.pools[1].namespaces = Some(["web".to_owned()].into());
+    let unknown = Admission::Wait(NoSource::Namespace("web".to_owned()).into());
+    let asked = admit(&mut pods, "c1", "", &known(""), Some(&network));
+    assert_eq!(asked, unknown);
+    network.namespaces = ["web".to_owned()].into();
+    let no_block = Admission::Wait(AssignError::NoBlock(Family::V4).into());
+    let asked = admit(&mut pods, "c1", "", &known(""), Some(&network));
+    assert_eq!(asked, no_block);
+    assert_eq!(pods.wants(Some(&network), 0), [mine].into());
+    let both = ["10.1.0.0/26", "10.2.0.0/26"].map(|block| block.parse().unwrap());
+    pods.set_blocks(&both.into(), &BTreeSet::new());
+    let record = admitted(admit(&mut pods, "c1", "", &known(""), Some(&network)));
+    assert_eq!(record.addresses, ips(&["10.2.0.0"]));
+    // What it is today changes nothing for who has an address.
+    network.pools[1].namespaces = Some(BTreeSet::new());
+    pods.complete(&record.attachment);
+    assert_eq!(pods.attached()[0].addresses, ips(&["10.2.0.0"]));
 }
 
 #[test]
@@ -223,11 +249,13 @@ fn network(pools: &[&str]) -> NodeNetwork {
         nat_outgoing: false,
         usable: true,
         subnet: false,
+        namespaces: None,
     };
     NodeNetwork {
         node: margay_policy::model::NodeName("n1".to_owned()),
         addresses: vec![],
         pools: pools.iter().map(pool).collect(),
+        namespaces: BTreeSet::new(),
         blocks: BTreeSet::new(),
         bgp: Bgp::default(),
     }

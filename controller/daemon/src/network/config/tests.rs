@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use margay_ipam::Family;
 
 use crate::allocate::{Claims, choose};
@@ -87,7 +89,13 @@ fn pod_cidrs_that_nodes_do_not_have_are_told_of() {
     }
     assert!(told_of(&inputs).contains("no spec.podCIDRs: n2; their pods get no"));
     let refused = |inputs: &Inputs, node| {
-        let claimed = choose(inputs, &Claims::new(), &name(node), Family::V4);
+        let claimed = choose(
+            inputs,
+            &Claims::new(),
+            &name(node),
+            Family::V4,
+            &BTreeSet::new(),
+        );
         claimed.err().map(|error| error.to_string())
     };
     for mode in [inputs.config.ipam, None] {

@@ -1,11 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use margay_ipam::Family;
 
 use crate::allocate::{Claims, choose};
 use crate::network::tests::{add, name, network, three_nodes};
-use crate::network::{Inputs, ipam_page};
+use crate::network::{Inputs, Tenants, ipam_page};
 
 #[test]
 fn of_overlapping_pools_the_oldest_counts_and_the_others_name_it() {
@@ -77,12 +78,13 @@ fn blocks_of_a_pool_that_does_not_count_stay_and_no_more_are_claimed() {
     inputs.claims.insert(block, name("n1"));
     let kept = network(&inputs, &name("n1")).unwrap();
     assert!(kept.blocks.contains(&block));
-    let refused = choose(&inputs, &inputs.claims, &name("n1"), Family::V4).unwrap_err();
+    let any = BTreeSet::new();
+    let refused = choose(&inputs, &inputs.claims, &name("n1"), Family::V4, &any).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "no IPv4 pool is left for node n1: 10.0.0.0/16 overlaps the older IPPool old; look at the events of these IPPools"
     );
-    let v6 = choose(&inputs, &Claims::new(), &name("n1"), Family::V6).unwrap_err();
+    let v6 = choose(&inputs, &Claims::new(), &name("n1"), Family::V6, &any).unwrap_err();
     assert!(v6.to_string().starts_with("no enabled IPv6 pool"), "{v6}");
 }
 
@@ -106,6 +108,128 @@ fn a_pool_for_no_node_is_told_of() {
     let told = problems(&inputs);
     assert_eq!(told.keys().collect::<Vec<_>>(), ["b"]);
     assert!(told["b"].starts_with("spec.nodeSelector selects no node"));
+}
+
+#[test]
+fn a_pool_of_namespaces_is_for_their_pods_alone() {
+    let mut inputs = three_nodes();
+    pool(&mut inputs, "any", 1, "10.1.0.0/16", "{}");
+    tenant_pool(
+        &mut inputs,
+        "bank",
+        "10.2.0.0/16",
+        "{matchLabels: {team: bank}}",
+    );
+    let told = problems(&inputs);
+    assert!(
+        told["bank"].starts_with("spec.namespaceSelector selects no namespace"),
+        "{told:?}"
+    );
+    live(&mut inputs, "n1", "bank", "bank");
+    live(&mut inputs, "n1", "shop", "shop");
+    live(&mut inputs, "n2", "shop", "shop");
+    assert_eq!(problems(&inputs), BTreeMap::new());
+    let pools_of = |inputs: &Inputs, node: &str, namespace: &str| -> Vec<String> {
+        let network = network(inputs, &name(node)).unwrap();
+        let sources = network.sources(namespace).unwrap().into_iter();
+        sources
+            .flat_map(|source| source.pools().clone())
+            .map(|pool| pool.to_string())
+            .collect()
+    };
+    assert_eq!(pools_of(&inputs, "n1", "bank"), ["10.2.0.0/16"]);
+    assert_eq!(pools_of(&inputs, "n1", "shop"), ["10.1.0.0/16"]);
+    // A node hears of its own namespaces.
+    let heard = |node: &str| network(&inputs, &name(node)).unwrap().namespaces;
+    assert_eq!(heard("n1"), ["bank".to_owned(), "shop".to_owned()].into());
+    assert_eq!(heard("n2"), ["shop".to_owned()].into());
+    assert_eq!(heard("n3"), BTreeSet::new());
+    let shown = ipam_page(&inputs, &BTreeMap::new()).pools.into_iter();
+    let shown: Vec<_> = shown.map(|pool| pool.namespaces).collect();
+    assert_eq!(shown, [None, Some(["bank".to_owned()].into())]);
+
+    let block = |of: &[&str]| {
+        let of = of.iter().map(|cidr| cidr.parse().unwrap()).collect();
+        choose(&inputs, &Claims::new(), &name("n1"), Family::V4, &of).unwrap()
+    };
+    let inside = |cidr: &str, block: IpNet| cidr.parse::<IpNet>().unwrap().contains(&block);
+    assert!(inside("10.1.0.0/16", block(&[])));
+    assert!(inside("10.2.0.0/16", block(&["10.2.0.0/16"])));
+}
+
+#[test]
+fn where_podcidrs_are_used_pools_of_namespaces_mean_nothing() {
+    let mut inputs = three_nodes();
+    tenant_pool(
+        &mut inputs,
+        "bank",
+        "10.2.0.0/16",
+        "{matchLabels: {team: bank}}",
+    );
+    live(&mut inputs, "n1", "bank", "bank");
+    add(
+        &mut inputs,
+        "apiVersion: margay.io/v1alpha1\nkind: NetworkConfig\nmetadata: {name: default}\nspec: {ipam: PodCIDRs}\n",
+    );
+    let own: IpNet = "10.200.1.0/24".parse().unwrap();
+    inputs.facts.entry(name("n1")).or_default().pod_cidrs = vec![own];
+    let network = network(&inputs, &name("n1")).unwrap();
+    assert_eq!(network.namespaces, BTreeSet::new());
+    let sources = network.sources("bank").unwrap().into_iter();
+    let pools: Vec<_> = sources.flat_map(|source| source.pools().clone()).collect();
+    assert_eq!(pools, [own]);
+}
+
+#[test]
+fn what_is_known_of_namespaces_is_what_there_is() {
+    let mut inputs = Inputs::default();
+    let tenants = Arc::make_mut(&mut inputs.tenants);
+    let (n1, n2) = (name("n1"), name("n2"));
+    let labels = BTreeMap::new();
+    assert_eq!(tenants.pod("shop", None, Some(&n1)), [n1.clone()].into());
+    assert_eq!(tenants.pod("shop", None, Some(&n1)), BTreeSet::new());
+    assert_eq!(
+        tenants.of_node(&n1).count(),
+        0,
+        "nobody knows the namespace"
+    );
+    assert_eq!(
+        tenants.namespace("shop", Some(&labels)),
+        [n1.clone()].into()
+    );
+    assert_eq!(tenants.namespace("shop", Some(&labels)), BTreeSet::new());
+    let names: Vec<&str> = tenants.of_node(&n1).map(|(name, _)| name).collect();
+    assert_eq!(names, ["shop"]);
+    assert_eq!(
+        tenants.pod("shop", Some(&n1), Some(&n2)),
+        [n2.clone()].into(),
+        "n1 has another pod of it"
+    );
+    assert_eq!(tenants.pod("shop", Some(&n1), None), [n1.clone()].into());
+    assert_eq!(tenants.pod("shop", Some(&n2), None), [n2].into());
+    assert_eq!(tenants.namespace("shop", None), BTreeSet::new());
+    assert_eq!(*tenants, Tenants::default());
+}
+
+/// A namespace of a team has a pod on a node.
+fn live(inputs: &mut Inputs, node: &str, namespace: &str, team: &str) {
+    let tenants = Arc::make_mut(&mut inputs.tenants);
+    let labels = BTreeMap::from([("team".to_owned(), team.to_owned())]);
+    tenants.namespace(namespace, Some(&labels));
+    tenants.pod(namespace, None, Some(&name(node)));
+}
+
+fn tenant_pool(inputs: &mut Inputs, name: &str, cidr: &str, namespaces: &str) {
+    add(
+        inputs,
+        &format!(
+            "apiVersion: margay.io/v1alpha1
+kind: IPPool
+metadata: {{name: {name}}}
+spec: {{cidr: {cidr}, namespaceSelector: {namespaces}}}
+"
+        ),
+    );
 }
 
 fn pool(inputs: &mut Inputs, name: &str, born: u8, cidr: &str, nodes: &str) {

@@ -9,13 +9,13 @@ use hyper::Method;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use margay_api::v1::{IpBlock, IpPool};
 use margay_policy::model::PodId;
-use margay_sync::message::{BlockClaimed, ClaimBlock, Family};
+use margay_sync::message::{BlockClaimed, Family};
 use margay_sync::replica::Replica;
 use serde_json::json;
 
 use super::cluster::{Cluster, until};
 use super::proxy::Proxy;
-use crate::harness::{json, refusal};
+use crate::harness::{claim_of, json, refusal};
 
 /// The same token with another end, in seconds from now, signed by the key of the API server.
 const SIGN: &str = r#"
@@ -141,7 +141,7 @@ async fn an_api_server_that_is_away_ends_nothing_and_what_it_missed_follows() {
         "{known:?}"
     );
     assert!(!known.contains(&id("comes")));
-    let claim = ClaimBlock { family: Family::V4 };
+    let claim = claim_of(Family::V4);
     let (code, reason) = refusal(again.send(Method::POST, "blocks", &claim).await).await;
     assert_eq!(code, 503, "{reason}");
     assert!(
@@ -189,7 +189,7 @@ async fn two_that_both_lead_give_no_block_twice_and_take_none_from_the_living() 
             let mut agent = cluster.agent(controller, node).await;
             let node = node.clone();
             claims.spawn(async move {
-                let claim = ClaimBlock { family: Family::V4 };
+                let claim = claim_of(Family::V4);
                 let answer = agent.send(Method::POST, "blocks", &claim).await;
                 let claimed: BlockClaimed = json(answer).await;
                 (claimed.block.to_string(), node)
@@ -200,7 +200,7 @@ async fn two_that_both_lead_give_no_block_twice_and_take_none_from_the_living() 
     let mut claimed: BTreeSet<(String, String)> = claims.join_all().await.into_iter().collect();
     while claimed.len() < 8 {
         let mut agent = two.agent(&controllers[1], &nodes[0]).await;
-        let claim = ClaimBlock { family: Family::V4 };
+        let claim = claim_of(Family::V4);
         let more: BlockClaimed = json(agent.send(Method::POST, "blocks", &claim).await).await;
         claimed.insert((more.block.to_string(), nodes[0].clone()));
     }
@@ -219,7 +219,7 @@ async fn two_that_both_lead_give_no_block_twice_and_take_none_from_the_living() 
     assert_eq!(held().await, claimed);
     for (cluster, controller) in [&one, &two].into_iter().zip(&controllers) {
         let mut agent = cluster.agent(controller, &nodes[0]).await;
-        let claim = ClaimBlock { family: Family::V4 };
+        let claim = claim_of(Family::V4);
         let (code, reason) = refusal(agent.send(Method::POST, "blocks", &claim).await).await;
         assert_eq!(code, 409, "{reason}");
     }

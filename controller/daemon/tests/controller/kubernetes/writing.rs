@@ -6,12 +6,12 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use margay_api::v1::{IpBlock, IpPool, NodeStatus};
 use margay_policy::model::{NodeName, PodId};
-use margay_sync::message::{BlockClaimed, ClaimBlock, Family, PodReport, Pool, Report};
+use margay_sync::message::{BlockClaimed, Family, PodReport, Pool, Report};
 use margay_sync::replica::Replica;
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, until};
-use crate::harness::{json, refusal};
+use crate::harness::{claim_of, json, refusal};
 
 #[tokio::test]
 async fn an_agent_is_known_by_a_token_of_its_pod() {
@@ -53,7 +53,7 @@ async fn a_block_is_an_object_and_goes_with_its_node() {
     cluster.pool(&pool, &pool, "10.77.0.0/24").await;
     let controller = cluster.controller("c1").await;
     let mut agent = cluster.agent(&controller, &node).await;
-    let claim = ClaimBlock { family: Family::V4 };
+    let claim = claim_of(Family::V4);
     let claimed: BlockClaimed = json(agent.send(Method::POST, "blocks", &claim).await).await;
     let objects = cluster.list::<IpBlock>(None).await;
     let mine: Vec<&Value> = objects
@@ -70,7 +70,7 @@ async fn a_block_is_an_object_and_goes_with_its_node() {
             "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]},
         }))
         .await;
-    let other = ClaimBlock { family: Family::V6 };
+    let other = claim_of(Family::V6);
     let (status, _) = refusal(agent.send(Method::POST, "blocks", &other).await).await;
     assert_eq!(status, 409);
     until(async || {
@@ -290,7 +290,7 @@ async fn of_overlapping_pools_the_later_one_gives_nothing_and_is_told_of() {
     cluster.pool(&older, &older, "10.78.0.0/26").await;
     let controller = cluster.controller("c1").await;
     let mut agent = cluster.agent(&controller, &node).await;
-    let claim = ClaimBlock { family: Family::V4 };
+    let claim = claim_of(Family::V4);
     let claimed: BlockClaimed = json(agent.send(Method::POST, "blocks", &claim).await).await;
     assert_eq!(claimed.block.to_string(), "10.78.0.0/26");
     cluster.pool(&older, &later, "10.78.0.0/24").await;

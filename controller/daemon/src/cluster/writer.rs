@@ -98,7 +98,7 @@ impl Writer {
                 clear_unavailable,
                 status,
             } = duty;
-            let rested = |at: &Instant| now.saturating_duration_since(*at) >= REST;
+            let rested = |at: &Instant| has_rested(*at, now);
             if clear_unavailable && memory.cleared.get(&name).is_none_or(rested) {
                 memory.cleared.insert(name.clone(), now);
                 if let Err(error) = self.clear(&name).await {
@@ -109,10 +109,7 @@ impl Writer {
                 continue;
             };
             let due = memory.failed.as_ref().is_none_or(rested)
-                && memory
-                    .statuses
-                    .get(&name)
-                    .is_none_or(|(last, at)| *last != status && rested(at));
+                && is_due(memory.statuses.get(&name), &status, now);
             if !due || written >= AT_ONCE {
                 continue;
             }
@@ -246,6 +243,19 @@ impl Writer {
     }
 }
 
+/// Whether a node's status differs from the one written last, and that is long enough ago.
+fn is_due(
+    last: Option<&(NodeStatusStatus, Instant)>,
+    status: &NodeStatusStatus,
+    now: Instant,
+) -> bool {
+    last.is_none_or(|(last, at)| last != status && has_rested(*at, now))
+}
+
+fn has_rested(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) >= REST
+}
+
 /// Deletes the object if it is still what it was; whether there was one.
 async fn release(api: &Api<IpBlock>, block: IpNet, node: &NodeName) -> kube::Result<bool> {
     let name = name_of(block);
@@ -272,3 +282,6 @@ fn post() -> PostParams {
         ..PostParams::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

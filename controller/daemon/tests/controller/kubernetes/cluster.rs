@@ -209,14 +209,47 @@ impl Cluster {
             "status": {"addresses": [{"type": "InternalIP", "address": address}]},
         }))
         .await;
+        self.felix(name).await;
+    }
+
+    /// A pod of felix on a node.
+    pub(crate) async fn felix(&self, node: &str) {
         self.apply::<Pod>(json!({
-            "metadata": {"name": format!("felix-{name}"), "namespace": self.namespace},
+            "metadata": {"name": format!("felix-{node}"), "namespace": self.namespace},
             "spec": {
-                "serviceAccountName": "margay-felix", "nodeName": name, "hostNetwork": true,
+                "serviceAccountName": "margay-felix", "nodeName": node, "hostNetwork": true,
                 "containers": [{"name": "felix", "image": "felix"}],
             },
         }))
         .await;
+    }
+
+    /// Creates an object with its status, if the server takes it; of a namespace with the account that pods need.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(crate) async fn create<K: Resource<DynamicType = ()>>(
+        &self,
+        object: Value,
+    ) -> Result<(), String> {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let api = self.api::<K>(object["metadata"]["namespace"].as_str());
+        let parsed: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+        let created = api.create(&PostParams::default(), &parsed).await;
+        created.map_err(|error| format!("{name}: {error}"))?;
+        if let Some(status) = object.get("status") {
+            // Merged, not applied: of a node's addresses, applying takes one of each type.
+            let patch = Patch::Merge(json!({"status": status}));
+            let patched = api
+                .patch_status(&name, &PatchParams::default(), &patch)
+                .await;
+            patched.map_err(|error| format!("{name}: {error}"))?;
+        }
+        if object["kind"] == json!("Namespace") {
+            let account = json!({"metadata": {"name": "default", "namespace": name}});
+            self.apply::<ServiceAccount>(account).await;
+        }
+        Ok(())
     }
 
     /// The pod of a controller's replica.

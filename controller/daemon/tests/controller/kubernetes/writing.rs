@@ -1,13 +1,18 @@
 //! What the controller does at the API server.
 
+use std::collections::BTreeSet;
+
 use hyper::Method;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use margay_api::v1::{IpBlock, IpPool, NodeStatus};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use margay_api::v1::{BgpFilter, IpBlock, IpPool, NodeStatus};
 use margay_policy::model::{NodeName, PodId};
-use margay_sync::message::{BlockClaimed, Family, PodReport, Pool, Report};
+use margay_sync::message::{BlockClaimed, Family, PodReport, Pool, Report, Revision};
 use margay_sync::replica::Replica;
+use margay_sync::status::{Drift, Link, NodeStatus as AgentStatus, PeerStatus, PodStatus};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, until};
@@ -244,6 +249,199 @@ async fn owners_of_objects_are_told_in_events() {
         count + 1
     );
     again.stop().await;
+}
+
+/// What the events on an object say: reason and note.
+async fn told(cluster: &Cluster, namespace: &str, name: &str) -> Vec<(String, String)> {
+    let events = cluster.list::<Event>(Some(namespace)).await.into_iter();
+    let about = events.filter(|event| event.data["regarding"]["name"] == json!(name));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    about
+        .map(|event| (text(&event.data["reason"]), text(&event.data["note"])))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_closes_and_what_is_refused_is_told_on_the_object() {
+    let Some(cluster) = Cluster::start("what_closes").await else {
+        return;
+    };
+    let namespace = cluster.namespace.clone();
+    let (filter, node) = (cluster.unique("filter"), cluster.unique("n1"));
+    // Readers differ in whether such a prefix means IPv4.
+    cluster
+        .apply::<NetworkPolicy>(json!({
+            "metadata": {"name": "mapped", "namespace": namespace},
+            "spec": {
+                "podSelector": {},
+                "ingress": [{"from": [{"ipBlock": {"cidr": "::ffff:10.0.0.0/112"}}]}],
+            },
+        }))
+        .await;
+    // No schema compares the two.
+    cluster
+        .apply::<BgpFilter>(json!({
+            "metadata": {"name": filter},
+            "spec": {"import": [{"priority": {"min": 9, "max": 1}, "action": "Reject"}]},
+        }))
+        .await;
+    cluster.node(&node, "192.0.2.7").await;
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    // Applied, two of one type would be one: addresses are a map by type there.
+    let addresses = json!({"status": {"addresses": [
+        {"type": "InternalIP", "address": "192.0.2.8"},
+        {"type": "InternalIP", "address": "192.0.2.7"},
+        {"type": "InternalIP", "address": "2001:db8::7"},
+    ]}});
+    let merge = Patch::Merge(addresses);
+    nodes
+        .patch_status(&node, &PatchParams::default(), &merge)
+        .await
+        .unwrap();
+    let controller = cluster.controller("c1").await;
+    for (place, name, reason, words) in [
+        (
+            namespace.as_str(),
+            "mapped",
+            "FailsClosed",
+            [
+                "spec.ingress[0].from[0].ipBlock.cidr",
+                "::ffff:10.0.0.0/112",
+            ],
+        ),
+        (
+            "default",
+            &filter,
+            "Refused",
+            ["spec.import[0].priority", "min is above max"],
+        ),
+        (
+            "default",
+            &node,
+            "UnclearAddress",
+            ["(192.0.2.8, 192.0.2.7)", "192.0.2.8 is used"],
+        ),
+    ] {
+        until(async || {
+            let told = told(&cluster, place, name).await;
+            told.iter().any(|(said, note)| {
+                said == reason && words.iter().all(|words| note.contains(words))
+            })
+        })
+        .await;
+    }
+    let mut agent = cluster.agent(&controller, &node).await;
+    let mut stream = agent.watch(Replica::default()).await;
+    let network = stream.in_sync().await.network.clone().unwrap();
+    assert_eq!(network.addresses[0].to_string(), "192.0.2.8");
+    cluster.delete::<BgpFilter>(None, &filter).await;
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_nodes_status_is_what_its_agent_reports() {
+    let Some(cluster) = Cluster::start("a_nodes_status").await else {
+        return;
+    };
+    let node = cluster.unique("n1");
+    cluster.node(&node, "192.0.2.1").await;
+    let controller = cluster.controller("c1").await;
+    let mut agent = cluster.agent(&controller, &node).await;
+    let _stream = agent.watch(Replica::default()).await;
+    let revision = |count| {
+        Some(Revision {
+            run: "r".to_owned(),
+            count,
+        })
+    };
+    let peer = |address: &str, state: &str, reason: &str, hint: &str| PeerStatus {
+        address: address.parse().unwrap(),
+        asn: 64512,
+        state: state.to_owned(),
+        reason: reason.to_owned(),
+        hint: hint.to_owned(),
+        since_seconds: 5,
+        received: 3,
+        announced: 2,
+        families: BTreeSet::new(),
+    };
+    let status = AgentStatus {
+        version: "9.8.7".to_owned(),
+        controller: Link::Up,
+        received: revision(8),
+        realised: revision(7),
+        blocks: [("10.1.0.0/26".parse().unwrap(), 5)].into(),
+        peers: [
+            (
+                "node-n2".to_owned(),
+                peer("192.0.2.2", "Established", "", ""),
+            ),
+            (
+                "router".to_owned(),
+                peer("192.0.2.9", "Active", "refused", "does it listen?"),
+            ),
+        ]
+        .into(),
+        pods: [(
+            PodId::new("shop", "web"),
+            PodStatus {
+                link: "mgy0".to_owned(),
+                addresses: BTreeSet::new(),
+            },
+        )]
+        .into(),
+        drift: vec![Drift {
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            what: "table".to_owned(),
+            name: "inet margay".to_owned(),
+            by: "nft (pid 12)".to_owned(),
+            repair_microseconds: 900,
+        }],
+        ..AgentStatus::default()
+    };
+    let mut report = Report {
+        status,
+        ..Report::default()
+    };
+    agent.send(Method::PUT, "report", &report).await;
+    let session = |name: &str, address: &str, state: &str, reason: &str, hint: &str| {
+        json!({
+            "name": name, "address": address, "asn": 64512, "state": state,
+            "reason": reason, "hint": hint, "received": 3, "announced": 2,
+        })
+    };
+    let mut expected = json!({
+        "agent": "Connected", "agentReason": "", "version": "9.8.7", "policy": "Behind",
+        "realised": "r/7", "bgp": "1/2", "pods": 1, "repairs": 1,
+        "blocks": [{"cidr": "10.1.0.0/26", "used": 5}],
+        "sessions": [
+            session("node-n2", "192.0.2.2", "Established", "", ""),
+            session("router", "192.0.2.9", "Active", "refused", "does it listen?"),
+        ],
+        "drift": [{"at": "2026-01-01T00:00:00Z", "what": "table inet margay", "by": "nft (pid 12)"}],
+    });
+    has_status(&cluster, &node, &expected).await;
+    // What changes is written again, once the first has rested.
+    report.status.realised = revision(8);
+    report.status.drift.clear();
+    agent.send(Method::PUT, "report", &report).await;
+    expected["policy"] = json!("InStep");
+    expected["realised"] = json!("r/8");
+    expected["repairs"] = json!(0);
+    expected["drift"] = json!([]);
+    has_status(&cluster, &node, &expected).await;
+    controller.stop().await;
+}
+
+/// Waits until the status that is written of a node is this one.
+async fn has_status(cluster: &Cluster, node: &str, expected: &Value) {
+    until(async || {
+        let objects = cluster.list::<NodeStatus>(None).await;
+        let mut objects = objects.iter();
+        let object = objects.find(|object| object.metadata.name.as_deref() == Some(node));
+        object.is_some_and(|object| object.data["status"] == *expected)
+    })
+    .await;
 }
 
 #[tokio::test]

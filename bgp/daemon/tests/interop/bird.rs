@@ -44,16 +44,18 @@ pub(crate) fn start(world: &mut World, session: &Session) {
         extended_messages,
         extended_next_hop,
         add_path,
+        reflector,
+        many,
     } = *session;
     let (ours, own) = session.ends();
     let link = if link_local { " % 'eth0'" } else { "" };
-    let mut text = START.to_owned();
+    let mut text = format!("log stderr all;\n{START}");
     if bfd {
         text.push_str("protocol bfd { interface \"*\" { interval 50 ms; multiplier 3; }; }\n");
     }
     write!(
         text,
-        "protocol bgp margay from timers {{\n local {own} as {asn}; neighbor {ours}{link} as {our_asn}; hold time 9;\n"
+        "protocol bgp margay from timers {{\n local {own} as {asn}; neighbor {ours}{link} as {our_asn}; hold time 9;\n debug {{ packets }};\n"
     )
     .unwrap();
     let distance = if multihop { "multihop 2" } else { "direct" };
@@ -67,7 +69,7 @@ pub(crate) fn start(world: &mut World, session: &Session) {
     let export = if communities {
         "export filter { bgp_community.add((65000,1)); bgp_large_community.add((65000,1,2)); \
          if source = RTS_STATIC then accept; reject; }"
-    } else if add_path {
+    } else if add_path || reflector {
         "export all"
     } else {
         "export where source = RTS_STATIC"
@@ -76,6 +78,7 @@ pub(crate) fn start(world: &mut World, session: &Session) {
         (ttl_security, " ttl security on;\n".to_owned()),
         (bfd, " bfd on;\n".to_owned()),
         (graceful, " graceful restart yes;\n".to_owned()),
+        (reflector, " rr client;\n".to_owned()),
         (
             extended_messages,
             " enable extended messages on;\n".to_owned(),
@@ -106,6 +109,22 @@ pub(crate) fn start(world: &mut World, session: &Session) {
             )
             .unwrap();
         }
+    }
+    if reflector {
+        writeln!(
+            text,
+            "protocol bgp other5 from timers {{ local 192.0.2.2 as {asn}; neighbor 192.0.2.5 as {asn}; direct; \
+             rr client; ipv4 {{ import all; export all; }}; }}"
+        )
+        .unwrap();
+    }
+    if many {
+        // All at once when it is enabled: what comes bit by bit is not told in one message.
+        text.push_str("protocol static many { disabled; ipv4;\n");
+        for prefix in crate::session::many() {
+            writeln!(text, " route {prefix} blackhole;").unwrap();
+        }
+        text.push_str("}\n");
     }
     world.start_bird("bird", &text);
 }

@@ -74,6 +74,10 @@ pub(crate) const ALL: &[(&str, Test)] = &[
         an_unnumbered_session_with_frr,
     ),
     (
+        "bfd packets from farther away are nobody's",
+        bfd_packets_from_farther_away_are_nobodys,
+    ),
+    (
         "a route is used while there is a way to its next hop",
         a_route_is_used_while_there_is_a_way_to_its_next_hop,
     ),
@@ -413,6 +417,31 @@ fn unnumbered_routes(world: &World, peer: Peer) {
     world.margay_learns("2001:db8:beef::/48", &[router]);
     peer.learns(world, "10.0.0.0/26", &["fe80::", "eth0"]);
     peer.learns(world, "fd00::/122", &["fe80::", "eth0"]);
+}
+
+/// RFC 5881 §5: on one link a packet must still have the TTL that it began with.
+fn bfd_packets_from_farther_away_are_nobodys(world: &mut World) {
+    let session = Session {
+        bfd: true,
+        ..Session::USUAL
+    };
+    Peer::Bird.start(world, &session);
+    world.start_margay(&session.ours(""));
+    let up =
+        |peer: &serde_json::Value| peer["state"] == "Established" && peer["bfd"]["state"] == "Up";
+    world.until_peer("router", "BFD up", up);
+    let farther = world.write(
+        "farther.nft",
+        "add table ip farther; add chain ip farther out { type filter hook output priority 0; };\n\
+         add rule ip farther out udp dport 3784 ip ttl set 254\n",
+    );
+    world.ask_router("nft", &["-f", &farther]);
+    world.until_peer("router", "lost by BFD", |peer| {
+        let reason = peer["reason"].as_str().unwrap_or_default();
+        reason.contains("BFD") && peer["bfd"]["state"] != "Up"
+    });
+    world.ask_router("nft", &["delete", "table", "ip", "farther"]);
+    world.until_peer("router", "BFD up", up);
 }
 
 fn a_route_is_used_while_there_is_a_way_to_its_next_hop(world: &mut World) {

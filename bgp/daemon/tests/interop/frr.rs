@@ -99,9 +99,11 @@ fn config(session: &Session) -> String {
         extended_messages: _,
         extended_next_hop,
         add_path,
+        reflector,
+        many,
     } = *session;
     let (ours, own) = session.ends();
-    let next_hop = if extended_next_hop || add_path {
+    let next_hop = if extended_next_hop || add_path || reflector {
         "description as it is"
     } else {
         "set ip next-hop 192.0.2.2"
@@ -112,7 +114,7 @@ fn config(session: &Session) -> String {
         ""
     };
     let mut text = format!(
-        "route-map NEXT4 permit 10\n {next_hop}\n{marks}\
+        "debug bgp neighbor-events\nroute-map NEXT4 permit 10\n {next_hop}\n{marks}\
          route-map ALL permit 10\n route-map NEXT6 permit 10\n set ipv6 next-hop global 2001:db8::2\n\
          router bgp {asn}\n bgp router-id 192.0.2.2\n no bgp ebgp-requires-policy\n\
          no bgp network import-check\n no bgp default ipv4-unicast\n timers bgp 3 9\n\
@@ -143,6 +145,9 @@ fn config(session: &Session) -> String {
             writeln!(text, " neighbor 192.0.2.{host} remote-as 6500{host}").unwrap();
         }
     }
+    if reflector {
+        writeln!(text, " neighbor 192.0.2.5 remote-as {asn}").unwrap();
+    }
     for (on, family, network, map) in [
         (ipv4, "ipv4", "198.51.100.0/24", "NEXT4"),
         (ipv6, "ipv6", "2001:db8:beef::/48", "NEXT6"),
@@ -158,6 +163,17 @@ fn config(session: &Session) -> String {
                 writeln!(text, "  neighbor {ours} addpath-tx-all-paths").unwrap();
                 for host in [5, 6] {
                     writeln!(text, "  neighbor 192.0.2.{host} activate").unwrap();
+                }
+            }
+            if reflector {
+                for client in [ours, "192.0.2.5"] {
+                    writeln!(text, "  neighbor {client} activate").unwrap();
+                    writeln!(text, "  neighbor {client} route-reflector-client").unwrap();
+                }
+            }
+            if many {
+                for prefix in crate::session::many() {
+                    writeln!(text, "  network {prefix}").unwrap();
                 }
             }
             text.push_str(" exit-address-family\n");

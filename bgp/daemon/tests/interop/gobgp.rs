@@ -60,6 +60,8 @@ fn config(session: &Session) -> String {
         extended_messages: _,
         extended_next_hop: _,
         add_path,
+        reflector,
+        many: _,
     } = *session;
     let (ours, own) = session.ends();
     let mut text = format!(
@@ -90,6 +92,7 @@ fn config(session: &Session) -> String {
             "[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 20\n",
         ),
         (notification, "notification-enabled = true\n"),
+        (reflector, CLIENT),
     ] {
         text.push_str(if on { lines } else { "" });
     }
@@ -116,8 +119,19 @@ fn config(session: &Session) -> String {
             .unwrap();
         }
     }
+    if reflector {
+        write!(
+            text,
+            "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"192.0.2.5\"\npeer-as = {asn}\n\
+             [neighbors.transport.config]\npassive-mode = true\n{CLIENT}"
+        )
+        .unwrap();
+    }
     text
 }
+
+const CLIENT: &str = "[neighbors.route-reflector.config]\nroute-reflector-client = true\n\
+                      route-reflector-cluster-id = \"192.0.2.2\"\n";
 
 fn ask(world: &World, arguments: &[&str]) -> String {
     world.ask_router("gobgp", arguments)

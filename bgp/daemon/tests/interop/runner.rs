@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::features::Lack;
 use crate::session::Peer;
 use crate::world::World;
 use crate::{details, features};
@@ -26,8 +27,8 @@ struct Task {
 enum Work {
     Detail(fn(&mut World)),
     Feature(fn(&mut World, Peer), Peer),
-    /// The peer cannot do it, for this reason.
-    Lacking(&'static str),
+    /// The peer cannot do it, which is looked at.
+    Lacking(&'static Lack),
     /// The package is not there.
     Missing(&'static str),
 }
@@ -91,10 +92,10 @@ fn tasks() -> Vec<Task> {
     let mut tasks = Vec::new();
     for feature in features::ALL {
         for peer in Peer::ALL {
-            let lacking = feature.lack.iter().find(|(other, _)| *other == peer);
+            let lacking = feature.lack.iter().find(|lack| lack.peer == peer);
             let work = match (missing.get(&peer), lacking) {
                 (Some(package), _) => Work::Missing(package),
-                (None, Some((_, evidence))) => Work::Lacking(evidence),
+                (None, Some(lack)) => Work::Lacking(lack),
                 (None, None) => Work::Feature(feature.test, peer),
             };
             tasks.push(Task {
@@ -121,15 +122,20 @@ fn tasks() -> Vec<Task> {
 fn run(task: &Task) -> (Outcome, Duration) {
     let began = start();
     let result = match task.work {
-        Work::Lacking(evidence) => return (Outcome::Lacking(evidence), Duration::ZERO),
         Work::Missing(package) => return (Outcome::Missing(package), Duration::ZERO),
+        Work::Lacking(lack) => catch_unwind(AssertUnwindSafe(|| {
+            (lack.proof)(&mut World::new(), lack.peer);
+        })),
         Work::Detail(test) => catch_unwind(AssertUnwindSafe(|| test(&mut World::new()))),
         Work::Feature(test, peer) => {
             catch_unwind(AssertUnwindSafe(|| test(&mut World::new(), peer)))
         }
     };
     let outcome = match result {
-        Ok(()) => Outcome::Passed,
+        Ok(()) => match task.work {
+            Work::Lacking(lack) => Outcome::Lacking(lack.evidence),
+            Work::Missing(_) | Work::Detail(_) | Work::Feature(..) => Outcome::Passed,
+        },
         Err(_) => Outcome::Failed(COMPLAINT.with(RefCell::take)),
     };
     (outcome, began.elapsed())

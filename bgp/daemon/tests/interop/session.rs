@@ -44,6 +44,10 @@ pub(crate) struct Session {
     pub(crate) extended_next_hop: bool,
     /// Whether it takes and sends several paths, and has sessions with 192.0.2.5 in AS 65005 and 192.0.2.6 in AS 65006.
     pub(crate) add_path: bool,
+    /// Whether it reflects between us and 192.0.2.5, which is in its AS as we are.
+    pub(crate) reflector: bool,
+    /// Whether it has 2,048 more routes with the same attributes to announce.
+    pub(crate) many: bool,
 }
 
 impl Session {
@@ -64,6 +68,8 @@ impl Session {
         extended_messages: false,
         extended_next_hop: false,
         add_path: false,
+        reflector: false,
+        many: false,
     };
 
     /// Our address, and the peer's.
@@ -230,6 +236,65 @@ impl Peer {
         }
     }
 
+    /// Whether it says that the session is established.
+    pub(crate) fn is_established(self, world: &World) -> bool {
+        match self {
+            Self::Bird => world
+                .birdc("bird", "show protocols margay")
+                .contains("Established"),
+            Self::Frr => crate::frr::ask(world, "show bgp neighbors 192.0.2.1")
+                .contains("BGP state = Established"),
+            Self::GoBgp => world
+                .ask_router("gobgp", &["neighbor", "192.0.2.1"])
+                .contains("BGP state = ESTABLISHED"),
+        }
+    }
+
+    /// Waits until the session is down there, and it keeps our route to `prefix` as one of a speaker that restarts.
+    pub(crate) fn keeps(self, world: &World, prefix: &str) {
+        let marks = || match self {
+            Self::Bird => {
+                let said = world.birdc("bird", "show protocols all margay");
+                said.contains("Neighbor graceful restart active")
+            }
+            Self::Frr => self.route(world, prefix).contains("stale"),
+            Self::GoBgp => self.route(world, prefix).contains("S*>"),
+        };
+        crate::world::wait_with(
+            || format!("{} keeps {prefix} without a session", self.name()),
+            || {
+                !self.is_established(world)
+                    && marks()
+                    && self.route(world, prefix).contains("192.0.2.1")
+                    && !self.is_established(world)
+            },
+            || self.route(world, prefix),
+        );
+    }
+
+    /// How many UPDATEs it has counted; for those that can take long ones.
+    pub(crate) fn updates_in(self, world: &World) -> usize {
+        match self {
+            Self::Bird => world.log("bird").matches("margay: Got UPDATE").count(),
+            Self::Frr => {
+                let said = crate::frr::ask(world, "show bgp neighbors 192.0.2.1 json");
+                let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+                let count = said["192.0.2.1"]["messageStats"]["updatesRecv"].as_u64();
+                usize::try_from(count.unwrap()).unwrap()
+            }
+            Self::GoBgp => unreachable!("GoBGP takes no long messages"),
+        }
+    }
+
+    /// Waits until it shows the words with which we ended the session.
+    pub(crate) fn is_told(self, world: &World, words: &str) {
+        match self {
+            Self::Bird => world.bird_says("show protocols all margay", words),
+            Self::Frr => world.until_logged("bgpd", &[words]),
+            Self::GoBgp => world.until_logged("gobgpd", &[words]),
+        }
+    }
+
     /// Has it ask us for all routes again.
     pub(crate) fn refresh(self, world: &World) {
         match self {
@@ -244,4 +309,9 @@ impl Peer {
             }
         }
     }
+}
+
+/// 2,048 prefixes, which take more room than a message of 4,096 octets has.
+pub(crate) fn many() -> impl Iterator<Item = String> {
+    (0..=255).flat_map(|third| (0..8).map(move |last| format!("10.9.{third}.{last}/32")))
 }

@@ -14,11 +14,14 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(40);
 const NODE: &str = "mgbgp-n";
 const ROUTER: &str = "mgbgp-r";
+const MIDDLE: &str = "mgbgp-m";
 
 /// A node that is host 1 (and 5 and 6) of 192.0.2.0/24 and `2001:db8::/64`, and a router that is 2 and 3, on one cable.
 pub(crate) struct World {
     node: String,
     router: String,
+    /// A router between the two, if there is one.
+    middle: Option<String>,
     folder: tempfile::TempDir,
     margay: Option<Child>,
     foreign: Vec<(String, Child)>,
@@ -33,6 +36,7 @@ impl World {
         let world = Self {
             node: name(NODE),
             router: name(ROUTER),
+            middle: None,
             folder: tempfile::tempdir().unwrap(),
             margay: None,
             foreign: Vec::new(),
@@ -76,6 +80,50 @@ impl World {
         let everybody = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(world.folder.path(), everybody).unwrap();
         world
+    }
+
+    /// Puts a router between the loopback addresses of the two: packets that begin with a TTL of 1 end there.
+    pub(crate) fn put_router_between(&mut self) {
+        let middle = self.node.replacen(NODE, MIDDLE, 1);
+        ip(&["netns", "add", &middle]);
+        // Now, so that it is removed whatever happens.
+        self.middle = Some(middle.clone());
+        let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward";
+        run(Command::new("ip").args(["netns", "exec", &middle, "sh", "-c", forward]));
+        for (name, own, other) in [(&self.node, 1, 2), (&self.router, 2, 1)] {
+            let end = format!("eth{own}");
+            let cable = [
+                "link", "add", "eth1", "type", "veth", "peer", "name", &end, "netns", &middle,
+            ];
+            ip(&[&["-n", name], &cable[..]].concat());
+            let (near, far) = (format!("198.19.{own}.1/24"), format!("198.19.{own}.254/24"));
+            ip(&["-n", name, "addr", "add", &near, "dev", "eth1"]);
+            ip(&["-n", name, "link", "set", "eth1", "up"]);
+            ip(&["-n", &middle, "addr", "add", &far, "dev", &end]);
+            ip(&["-n", &middle, "link", "set", &end, "up"]);
+            let here = format!("203.0.113.{own}/32");
+            ip(&[
+                "-n",
+                &middle,
+                "route",
+                "add",
+                &here,
+                "dev",
+                &end,
+                "via",
+                &near[..near.len() - 3],
+            ]);
+            let there = format!("203.0.113.{other}/32");
+            ip(&[
+                "-n",
+                name,
+                "route",
+                "replace",
+                &there,
+                "via",
+                &far[..far.len() - 3],
+            ]);
+        }
     }
 
     /// A file of this world.
@@ -249,6 +297,14 @@ impl World {
         Some(self.ask("/bgp")?["peers"][name].clone())
     }
 
+    /// Waits until our daemon listens nowhere any more.
+    pub(crate) fn until_it_listens_nowhere(&self) {
+        wait_for("no listeners", || {
+            self.ask("/bgp")
+                .is_some_and(|page| page["listeners"] == serde_json::json!({}))
+        });
+    }
+
     /// Waits until our peer's status meets a condition.
     pub(crate) fn until_peer(&self, name: &str, what: &str, condition: impl Fn(&Value) -> bool) {
         let mut last = None;
@@ -319,7 +375,36 @@ impl World {
 
     /// Pulls the cable, or puts it back.
     pub(crate) fn link(&self, state: &str) {
-        ip(&["-n", &self.router, "link", "set", "eth0", state]);
+        let cable = if self.middle.is_some() {
+            "eth1"
+        } else {
+            "eth0"
+        };
+        ip(&["-n", &self.router, "link", "set", cable, state]);
+    }
+
+    /// What the foreign daemon of that name has logged.
+    pub(crate) fn log(&self, name: &str) -> String {
+        let log = std::fs::read(self.path(&format!("{name}.log"))).unwrap();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Waits until the foreign daemon of that name has logged all of these texts.
+    pub(crate) fn until_logged(&self, name: &str, texts: &[&str]) {
+        wait_with(
+            || format!("{name} logs {texts:?}"),
+            || {
+                let log = self.log(name);
+                texts.iter().all(|text| log.contains(text))
+            },
+            || self.log(name),
+        );
+    }
+
+    /// What has passed between our daemon and a peer.
+    pub(crate) fn traffic(&self, name: &str, what: &str) -> u64 {
+        let peer = self.peer(name).unwrap();
+        peer["traffic"][what].as_u64().unwrap()
     }
 }
 
@@ -331,7 +416,10 @@ impl Drop for World {
             let _ = child.kill();
             let _ = child.wait();
         }
-        for name in [&self.node, &self.router] {
+        for name in [Some(&self.node), Some(&self.router), self.middle.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             // Drop must not panic: a namespace left over is removed by the next run.
             let _ = Command::new("ip").args(["netns", "del", name]).status();
         }
@@ -343,7 +431,7 @@ fn remove_stale() {
     let list = run(Command::new("ip").args(["netns", "list"]));
     for line in String::from_utf8_lossy(&list.stdout).lines() {
         let name = line.split(' ').next().unwrap_or_default();
-        let ours = [NODE, ROUTER]
+        let ours = [NODE, ROUTER, MIDDLE]
             .iter()
             .find_map(|prefix| name.strip_prefix(prefix));
         let pid = ours.and_then(|rest| rest.split('-').nth(1));

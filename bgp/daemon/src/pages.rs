@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use margay_bgp::wire::{AsPath, NextHop, Origin, PathAttrs, SegmentKind};
@@ -40,6 +41,10 @@ struct PeerPage {
     families: BTreeSet<Family>,
     end_of_rib: BTreeSet<Family>,
     hold_time: Option<u16>,
+    /// Until the session ends unless the peer is heard of.
+    hold_left_seconds: Option<u64>,
+    /// Until the peer is dialled next.
+    dial_in_seconds: Option<u64>,
     local_address: Option<IpAddr>,
     bgp_id: Option<BgpId>,
     range: Option<String>,
@@ -168,6 +173,8 @@ fn peer_page(peer: &PeerStatus, bfd: Option<&BfdStatus>) -> PeerPage {
         families,
         end_of_rib,
         hold_time,
+        hold_until,
+        dial_at,
         local_address,
         bgp_id,
         range,
@@ -180,6 +187,8 @@ fn peer_page(peer: &PeerStatus, bfd: Option<&BfdStatus>) -> PeerPage {
         errors,
         refused,
     } = peer.clone();
+    let now = now();
+    let left = |at: Option<Instant>| Some(at?.saturating_duration_since(now).as_secs());
     let Traffic {
         updates_in,
         updates_out,
@@ -193,13 +202,15 @@ fn peer_page(peer: &PeerStatus, bfd: Option<&BfdStatus>) -> PeerPage {
         reason,
         hint,
         notes,
-        since_seconds: now().saturating_duration_since(since).as_secs(),
+        since_seconds: now.saturating_duration_since(since).as_secs(),
         received,
         received_by_family,
         announced,
         families,
         end_of_rib,
         hold_time: hold_time.map(crate::HoldTime::as_secs),
+        hold_left_seconds: left(hold_until),
+        dial_in_seconds: left(dial_at),
         local_address,
         bgp_id,
         range,

@@ -34,6 +34,10 @@ pub struct PeerStatus {
     pub end_of_rib: BTreeSet<Family>,
     /// The negotiated hold time.
     pub hold_time: Option<HoldTime>,
+    /// When the session ends unless the peer is heard of.
+    pub hold_until: Option<Instant>,
+    /// When the peer is dialled next.
+    pub dial_at: Option<Instant>,
     /// Our address in the session.
     pub local_address: Option<IpAddr>,
     /// The peer's identifier.
@@ -63,7 +67,7 @@ pub struct PeerStatus {
 pub struct Traffic {
     /// UPDATEs received.
     pub updates_in: u64,
-    /// Rows of UPDATEs sent together.
+    /// UPDATEs sent.
     pub updates_out: u64,
     /// Octets received, of all messages.
     pub octets_in: u64,

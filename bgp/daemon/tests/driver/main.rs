@@ -85,6 +85,11 @@ async fn a_refused_dial_is_told_in_words() {
         reason == "cannot connect: connection refused" && !hint.is_empty()
     })
     .await;
+    one.until("when it is dialled again", |status| {
+        let peer = &status.peers["peer"];
+        peer.dial_at.is_some() && peer.hold_until.is_none()
+    })
+    .await;
     one.change(|settings| {
         let peer = settings.speaker.peers.values_mut().next().unwrap();
         peer.source = Some("192.0.2.1".parse().unwrap());
@@ -140,6 +145,12 @@ async fn beside_raw_peer(own: u8, peer: u8) -> (Node, TcpStream, u16) {
 #[tokio::test]
 async fn a_bad_update_costs_its_own_route_and_nothing_else() {
     let (mut one, mut peer, _) = beside_raw_peer(23, 24).await;
+    one.until("the hold timer", |status| {
+        let peer = &status.peers["peer"];
+        let most = peer.since + peer.hold_time.unwrap().duration().unwrap();
+        peer.hold_until.is_some_and(|until| until >= most) && peer.dial_at.is_none()
+    })
+    .await;
     peer.write_all(&announcement(1, 0)).await.unwrap();
     peer.write_all(&announcement(2, 0)).await.unwrap();
     one.until_routes(&[

@@ -184,6 +184,20 @@ impl Session {
         Some((connection.id, agreed, connection.local))
     }
 
+    /// When an established session ends unless the peer is heard of.
+    pub fn hold_until(&self) -> Option<Instant> {
+        self.established_connection()?.hold
+    }
+
+    /// When the peer is dialled next, if nothing comes before.
+    pub fn dial_at(&self) -> Option<Instant> {
+        match self.dialler {
+            Dialler::Idle => self.restart,
+            Dialler::Connect { .. } => None,
+            Dialler::Active { retry } => retry.filter(|_| self.connections.is_empty()),
+        }
+    }
+
     /// Octets that the established connection has not got rid of.
     pub fn unsent(&self) -> usize {
         self.established_connection()

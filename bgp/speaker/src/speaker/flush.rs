@@ -7,6 +7,7 @@ use super::Speaker;
 use crate::export::{Group, Lag, Pack, Told, Transition};
 use crate::rib::Slot;
 use crate::types::PeerName;
+use crate::wire::{self, MAX_EXTENDED, MessageType};
 
 /// Above so many octets that the kernel has not taken, changes are collected instead of sent.
 const BUSY: usize = 64 * 1024;
@@ -95,11 +96,12 @@ impl Speaker {
         });
         for (audience, octets) in messages {
             let octets: Arc<[u8]> = octets.into();
+            let count = updates(&octets);
             for (name, told) in &in_step {
                 if audience.includes(*told)
                     && let Some(peer) = self.peers.get_mut(name)
                 {
-                    peer.counts.updates_out += 1;
+                    peer.counts.updates_out += count;
                     peer.session.send_update(octets.clone(), now);
                 }
             }
@@ -126,7 +128,7 @@ impl Speaker {
                 peer.lag = None;
                 return;
             };
-            peer.counts.updates_out += 1;
+            peer.counts.updates_out += updates(&octets);
             peer.session.send_update(octets.into(), now);
         }
     }
@@ -185,4 +187,13 @@ impl Speaker {
             }
         }
     }
+}
+
+/// How many of these messages of our own are UPDATEs.
+fn updates(mut messages: &[u8]) -> u64 {
+    let mut count = 0;
+    while let Ok(Some(frame)) = wire::take_frame_of(&mut messages, MAX_EXTENDED) {
+        count += u64::from(frame.kind == MessageType::Update);
+    }
+    count
 }

@@ -49,6 +49,8 @@ impl Speaker {
                 .unwrap_or_default(),
             end_of_rib: peer.end_of_rib.clone(),
             hold_time: peer.hold_time(),
+            hold_until: peer.session.hold_until(),
+            dial_at: peer.session.dial_at(),
             local_address: established.map(|(.., local)| local),
             bgp_id: agreed.map(|agreed| agreed.bgp_id),
             range: peer.range.clone(),

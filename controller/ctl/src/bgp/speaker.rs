@@ -179,6 +179,8 @@ fn one_peer(name: &str, peer: &Value) -> String {
         ("identifier", word(&peer["bgp_id"])),
         ("our address", word(&peer["local_address"])),
         ("hold time", word(&peer["hold_time"])),
+        ("hold timer", seconds(&peer["hold_left_seconds"])),
+        ("next dial in", seconds(&peer["dial_in_seconds"])),
         ("families", words(&peer["families"], " ")),
         ("capabilities", words(&peer["capabilities"], ", ")),
         ("several paths in", words(&peer["paths_in"], " ")),
@@ -337,6 +339,11 @@ fn word(value: &Value) -> String {
         None if value.is_null() => "-".to_owned(),
         None => value.to_string(),
     }
+}
+
+/// Of what a daemon older than this program may not tell.
+fn seconds(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "-".to_owned(), duration)
 }
 
 fn words(values: &Value, separator: &str) -> String {

@@ -12,8 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use margay_bgpd::{Questions, Status, config, control, metrics};
-use tokio::net::TcpListener;
+use margay_bgpd::{Questions, Status, config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
@@ -22,6 +21,10 @@ use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+mod doors;
+
+use doors::Doors;
 
 /// How often to look whether the configuration has changed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -123,16 +126,10 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let (route_sender, _) = mpsc::channel(1);
     let (status_sender, status) = watch::channel(Status::default());
     let (questions, to_answer) = Questions::new();
-    if let Some(path) = &config.control {
-        let listener =
-            control::bind(path).with_context(|| format!("cannot answer at {}", path.display()))?;
-        tokio::spawn(control::serve(listener, status.clone(), questions));
-    }
-    if let Some(address) = config.metrics {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.with_context(|| format!("cannot serve metrics at {address}"))?;
-        tokio::spawn(metrics::serve(listener, status));
-    }
+    let mut doors = Doors::new(status, questions);
+    let here = || file.display().to_string();
+    doors.control(config.control).await.with_context(here)?;
+    doors.metrics(config.metrics).await.with_context(here)?;
     let mut driver = tokio::spawn(margay_bgpd::run_with_questions(
         driver_settings,
         route_sender,
@@ -154,6 +151,14 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
         match read(file) {
             Ok(config) => {
                 info!("configuration read again");
+                for outcome in [
+                    doors.control(config.control).await,
+                    doors.metrics(config.metrics).await,
+                ] {
+                    if let Err(error) = outcome.with_context(here) {
+                        tracing::error!("{error:#}");
+                    }
+                }
                 files = config.files;
                 files.insert(file.to_owned());
                 settings.send_if_modified(|current| {

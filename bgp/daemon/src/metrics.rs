@@ -8,10 +8,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::{PeerStatus, State, Status};
+use crate::{PeerName, PeerStatus, State, Status};
 
 /// How long a question and its answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// No request is longer.
+const REQUEST: usize = 4096;
 
 /// A number of each peer.
 struct Metric {
@@ -53,6 +56,12 @@ const METRICS: &[Metric] = &[
         value: |peer| peer.traffic.updates_in,
     },
     Metric {
+        name: "margay_bgp_peer_updates_sent_total",
+        kind: "counter",
+        help: "UPDATEs sent.",
+        value: |peer| peer.traffic.updates_out,
+    },
+    Metric {
         name: "margay_bgp_peer_received_bytes_total",
         kind: "counter",
         help: "Octets received.",
@@ -82,20 +91,39 @@ pub fn text(status: &Status) -> String {
             help,
             value,
         } = metric;
-        // Writing to a string does not fail.
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        head(&mut text, name, kind, help);
         for (peer, status) in &status.peers {
-            let _ = writeln!(
-                text,
-                "{name}{{peer=\"{}\",address=\"{}\",asn=\"{}\"}} {}",
-                escaped(peer.as_str()),
-                status.address,
-                status.asn,
-                value(status)
-            );
+            line(&mut text, name, peer, status, value(status));
+        }
+    }
+    if status.bfd.is_empty() {
+        return text;
+    }
+    let name = "margay_bgp_peer_bfd_up";
+    let help = "Whether BFD hears the peer; only of peers that it watches.";
+    head(&mut text, name, "gauge", help);
+    for (peer, bfd) in &status.bfd {
+        if let Some(status) = status.peers.get(peer) {
+            let up = bfd.state == margay_bgp::bfd::State::Up;
+            line(&mut text, name, peer, status, up.into());
         }
     }
     text
+}
+
+// Writing to a string does not fail.
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+fn line(text: &mut String, name: &str, peer: &PeerName, status: &PeerStatus, value: u64) {
+    let _ = writeln!(
+        text,
+        "{name}{{peer=\"{}\",address=\"{}\",asn=\"{}\"}} {value}",
+        escaped(peer.as_str()),
+        status.address,
+        status.asn,
+    );
 }
 
 /// The same in the words of `OpenMetrics`, where the family of a counter is called without `_total`; no mark of the end.
@@ -138,9 +166,14 @@ pub async fn serve(listener: TcpListener, status: watch::Receiver<Status>) {
 }
 
 async fn answer(mut stream: TcpStream, status: watch::Receiver<Status>) -> io::Result<()> {
-    let mut request = [0; 4096];
-    let count = stream.read(&mut request).await?;
-    let (code, body) = if request[..count].starts_with(b"GET /metrics ") {
+    let mut request = Vec::new();
+    // All of it, or the connection would end in a reset instead of the answer.
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+        if request.len() > REQUEST || stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    let (code, body) = if request.starts_with(b"GET /metrics ") {
         ("200 OK", text(&status.borrow()))
     } else {
         ("404 Not Found", "ask GET /metrics\n".to_owned())
@@ -152,3 +185,6 @@ async fn answer(mut stream: TcpStream, status: watch::Receiver<Status>) -> io::R
     stream.write_all((head + &body).as_bytes()).await?;
     stream.shutdown().await
 }
+
+#[cfg(test)]
+mod tests;

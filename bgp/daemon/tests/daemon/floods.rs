@@ -14,23 +14,24 @@ use tempfile::TempDir;
 
 use crate::{Daemon, program};
 
-const SICK: Ipv4Addr = Ipv4Addr::new(127, 40, 0, 1);
+pub(crate) const SICK: Ipv4Addr = Ipv4Addr::new(127, 40, 0, 1);
 const WELL: Ipv4Addr = Ipv4Addr::new(127, 40, 0, 2);
 /// Longer than anything here takes on a slow machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A daemon that reflects between a sick peer and a well one.
-struct Ward {
+pub(crate) struct Ward {
     daemon: Daemon,
     folder: TempDir,
-    sick: TcpStream,
+    pub(crate) place: SocketAddr,
+    pub(crate) sick: TcpStream,
     /// What the well one is told.
     told: mpsc::Receiver<Vec<u8>>,
     before: u64,
 }
 
 impl Ward {
-    fn new(own: u8, sick_settings: &str) -> Self {
+    pub(crate) fn new(own: u8, sick_settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = Ipv4Addr::new(127, 40, 1, own);
         let port = TcpListener::bind((address, 0)).unwrap().local_addr();
@@ -60,20 +61,30 @@ impl Ward {
         let mut ward = Self {
             daemon,
             folder,
+            place,
             sick,
             told,
             before: 0,
         };
         ward.send_and_see(&[update(&[], &[24, 192, 0, 2])], [24, 192, 0, 2]);
+        // The status is published with a little delay.
+        while ward.peers()["well"]["sessions"] != 1 {
+            std::thread::sleep(Duration::from_millis(25));
+        }
         ward.before = ward.memory();
         ward
     }
 
     /// The sick peer says all this, the last of which the well one is to be told.
-    fn send_and_see(&mut self, messages: &[Vec<u8>], sentinel: [u8; 4]) {
+    pub(crate) fn send_and_see(&mut self, messages: &[Vec<u8>], sentinel: [u8; 4]) {
         for message in messages {
             self.sick.write_all(message).unwrap();
         }
+        self.until_told(sentinel);
+    }
+
+    /// The well peer hears of this prefix, or that it is gone.
+    pub(crate) fn until_told(&mut self, sentinel: [u8; 4]) {
         let mut last = Vec::new();
         while !last.windows(4).any(|four| four == sentinel) {
             let more = self.told.recv_timeout(PATIENCE);
@@ -95,25 +106,36 @@ impl Ward {
         number.unwrap() * 1024
     }
 
-    fn assert_grown_by_less_than(&self, mebibytes: u64) {
+    /// How many descriptors it has, each connection one of them.
+    pub(crate) fn descriptors(&self) -> usize {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.daemon.0.id()));
+        all.unwrap().count()
+    }
+
+    pub(crate) fn assert_grown_by_less_than(&self, mebibytes: u64) {
         let grown = self.memory().saturating_sub(self.before);
         assert!(grown < mebibytes << 20, "{} KiB more", grown >> 10);
     }
 
-    /// What the control socket says of the sick peer.
-    fn page(&self) -> Value {
+    /// What the control socket says of all peers.
+    fn peers(&self) -> Value {
         let mut stream = UnixStream::connect(self.folder.path().join("bgpd.sock")).unwrap();
         stream.write_all(b"GET /bgp HTTP/1.1\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (_, body) = answer.split_once("\r\n\r\n").unwrap();
         let mut page: Value = serde_json::from_str(body).unwrap();
-        assert_eq!(page["peers"]["well"]["sessions"], 1);
-        page["peers"]["sick"].take()
+        page["peers"].take()
     }
 
-    /// The status is published with a little delay.
-    fn until(&self, what: &str, condition: impl Fn(&Value) -> bool) {
+    /// What it says of the sick one.
+    fn page(&self) -> Value {
+        let mut peers = self.peers();
+        assert_eq!(peers["well"]["sessions"], 1);
+        peers["sick"].take()
+    }
+
+    pub(crate) fn until(&self, what: &str, condition: impl Fn(&Value) -> bool) {
         for _ in 0..2400 {
             if condition(&self.page()) {
                 return;
@@ -124,23 +146,38 @@ impl Ward {
     }
 }
 
-/// A peer's end of an established session.
-fn established(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+/// A connection from this address.
+pub(crate) fn dial(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let dial = || {
-        std::thread::sleep(Duration::from_millis(25));
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let from = SocketAddr::new(from.into(), 0);
         socket.bind(&from.into()).unwrap();
         socket.connect(&to.into()).ok()?;
         Some(TcpStream::from(socket))
     };
-    let mut stream = (0..800).find_map(|_| dial()).unwrap();
+    let patient = || {
+        dial().or_else(|| {
+            std::thread::sleep(Duration::from_millis(25));
+            None
+        })
+    };
+    (0..800).find_map(|_| patient()).unwrap()
+}
+
+/// What a peer at this address begins with.
+pub(crate) fn opening(from: Ipv4Addr) -> Vec<u8> {
     let families = [Family::Ipv4].into();
     let hold_time = HoldTime::from_secs(0);
     let running = RestartState::Running;
     let mut open = Open::new(Asn(64512), hold_time, BgpId(from), &families, running);
     open.capabilities.push(Capability::ExtendedMessage);
-    stream.write_all(&open.encode()).unwrap();
+    open.encode()
+}
+
+/// A peer's end of an established session.
+pub(crate) fn established(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let mut stream = dial(from, to);
+    stream.write_all(&opening(from)).unwrap();
     stream.write_all(&wire::encode_keepalive()).unwrap();
     // OPEN and KEEPALIVE.
     for _ in 0..2 {
@@ -154,7 +191,7 @@ fn established(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
 }
 
 /// An UPDATE with these attributes besides ORIGIN, `NEXT_HOP` and `LOCAL_PREF`; the path is empty unless it is among them.
-fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
+pub(crate) fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     let mut all = vec![0x40, 1, 1, 0, 0x40, 3, 4, 127, 0, 0, 250];
     all.extend_from_slice(&[0x40, 5, 4, 0, 0, 0, 100]);
     all.extend_from_slice(attributes);
@@ -182,7 +219,7 @@ fn attribute(flags: u8, code: u8, value: &[u8]) -> Vec<u8> {
 }
 
 /// The `number`th /24 of many.
-fn nlri(number: u32) -> [u8; 4] {
+pub(crate) fn nlri(number: u32) -> [u8; 4] {
     let [_, high, middle, low] = number.to_be_bytes();
     [24, 16 + high, middle, low]
 }
@@ -208,6 +245,29 @@ fn two_million_prefixes_against_a_limit_take_no_room() {
             && page["state"] == "Established"
             && page["notes"].to_string().contains("the limit of 1000")
     });
+}
+
+#[test]
+fn two_million_prefixes_against_a_limit_end_the_session_and_nothing_else() {
+    let limit = "prefix-limits = { IPv4 = { max = 1000, action = \"tear-down\" } }";
+    let mut ward = Ward::new(4, limit);
+    for row in 0..2000 {
+        let prefixes: Vec<u8> = (row * 1000..(row + 1) * 1000).flat_map(nlri).collect();
+        // Until nobody listens any more.
+        if ward.sick.write_all(&update(&[], &prefixes)).is_err() {
+            break;
+        }
+    }
+    ward.until("the reason", |page| {
+        let reason = page["reason"].to_string();
+        page["state"] != "Established"
+            && reason.contains("more than 1000 IPv4 prefixes")
+            && page["hint"] != ""
+    });
+    // What it told is withdrawn from the well one, whose session is the same.
+    ward.until_told([24, 192, 0, 2]);
+    ward.until("nothing left", |page| page["received"] == 0);
+    ward.assert_grown_by_less_than(16);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The program as its user meets it.
 #![expect(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
+mod crowds;
 mod floods;
+mod reload;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;

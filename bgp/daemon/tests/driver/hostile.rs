@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use margay_bgp::settings::Reflection;
 use margay_bgp::wire::{self, MessageType};
 use margay_bgpd::{Dial, Export, HoldTime, PeerSettings};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,6 +29,8 @@ impl Ward {
         let sick = peers.values_mut().next().unwrap();
         sick.dial = Dial::Passive;
         sick.export = Export::All;
+        // So that it hears of the well one, as that of it.
+        sick.reflection = Reflection::Client;
         sick.hold_time = HoldTime::from_secs(90);
         let well = PeerSettings {
             address: loopback(own + 2).into(),
@@ -222,7 +225,7 @@ fn memory() -> u64 {
 #[tokio::test]
 async fn a_peer_that_stops_reading_costs_a_bounded_amount_of_memory() {
     let mut ward = Ward::new(59).await;
-    let _deaf = ward.sick_but_established().await;
+    let mut deaf = ward.sick_but_established().await;
     // Every prefix changes again and again; what the deaf one has not been told is not heaped up.
     let mut before = 0;
     for round in 0..60_u8 {
@@ -254,6 +257,20 @@ async fn a_peer_that_stops_reading_costs_a_bounded_amount_of_memory() {
     let grown = memory().saturating_sub(before);
     assert!(grown < 64 << 20, "{} MiB more", grown >> 20);
     assert!(established(&ward.node.status.borrow()));
+    // The well one's next route gets through meanwhile.
+    ward.well.write_all(&announcement(201, 0)).await.unwrap();
+    ward.node.until_prefix("10.201.0.0/24").await;
+    assert_eq!(ward.node.status.borrow().peers["well"].sessions, 1);
+    // And once the deaf one reads again it hears all of it, the last thing too, in the same session.
+    let mut last = Vec::new();
+    while !last.windows(4).any(|four| four == [24, 10, 201, 0]) {
+        let keep = last.len().saturating_sub(3);
+        last.drain(..keep);
+        let more = deaf.read_buf(&mut last);
+        let more = tokio::time::timeout(Duration::from_secs(20), more).await;
+        assert!(more.unwrap().unwrap() > 0);
+    }
+    assert_eq!(ward.node.status.borrow().peers["peer"].sessions, 1);
 }
 
 #[tokio::test]

@@ -66,6 +66,21 @@ impl Node {
         }
     }
 
+    /// Takes route changes in until one of them is this prefix, which has a next hop then.
+    pub(crate) async fn until_prefix(&mut self, prefix: &str) {
+        let prefix: ipnet::IpNet = prefix.parse().unwrap();
+        loop {
+            let next = tokio::time::timeout(Duration::from_secs(20), self.routes.recv()).await;
+            let Ok(Some(changes)) = next else {
+                panic!("waited in vain for {prefix:?}");
+            };
+            let mut changes = changes.into_iter();
+            if changes.any(|change| change.prefix == prefix && !change.next_hops.is_empty()) {
+                return;
+            }
+        }
+    }
+
     pub(crate) fn change(&self, change: impl FnOnce(&mut Settings)) {
         self.settings.as_ref().unwrap().send_modify(change);
     }

@@ -21,6 +21,7 @@ mod peer;
 
 use fields::{
     AsnField, CommunityField, ExtendedCommunityField, LargeCommunityField, RouterId, SwitchField,
+    Text,
 };
 use filter::FilterTable;
 use peer::PeerTable;
@@ -70,18 +71,17 @@ impl Wrong {
 struct File {
     asn: AsnField,
     router_id: RouterId,
-    #[serde(default = "everywhere")]
-    listen: Vec<SocketAddr>,
+    listen: Option<Vec<Text<SocketAddr>>>,
     #[serde(default)]
     next_hop: NextHopTable,
     #[serde(default)]
-    announce: BTreeSet<IpNet>,
+    announce: BTreeSet<Text<IpNet>>,
     #[serde(default)]
-    announcements: BTreeMap<IpNet, DetailsTable>,
+    announcements: BTreeMap<Text<IpNet>, DetailsTable>,
     #[serde(default)]
-    aggregates: BTreeMap<IpNet, AggregateTable>,
+    aggregates: BTreeMap<Text<IpNet>, AggregateTable>,
     control: Option<PathBuf>,
-    metrics: Option<SocketAddr>,
+    metrics: Option<Text<SocketAddr>>,
     cluster_id: Option<RouterId>,
     #[serde(default)]
     best_path: BestPathTable,
@@ -101,8 +101,8 @@ struct File {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NextHopTable {
-    ipv4: Option<Ipv4Addr>,
-    ipv6: Option<Ipv6Addr>,
+    ipv4: Option<Text<Ipv4Addr>>,
+    ipv6: Option<Text<Ipv6Addr>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -166,7 +166,7 @@ enum MedField {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RangeTable {
-    prefix: IpNet,
+    prefix: Text<IpNet>,
     #[serde(default)]
     asns: Vec<AsnField>,
     #[serde(default = "many")]
@@ -260,22 +260,26 @@ fn read(file: &Path, parsed: File) -> Result<Config, Wrong> {
         .collect::<Result<BTreeMap<_, _>, Wrong>>()?;
     let announcements: BTreeMap<_, _> = announcements
         .into_iter()
-        .map(|(prefix, table)| {
+        .map(|(Text(prefix), table)| {
             let details = table.read();
             (prefix, Announcement { details })
         })
         .collect();
     let speaker = margay_bgp::Settings {
         next_hops: NextHops {
-            v4: next_hop.ipv4,
-            v6: next_hop.ipv6,
+            v4: next_hop.ipv4.map(|address| address.0),
+            v6: next_hop.ipv6.map(|address| address.0),
         },
         // What has attributes is announced, without being named twice.
-        announce: announcements.keys().copied().chain(announce).collect(),
+        announce: announcements
+            .keys()
+            .copied()
+            .chain(announce.into_iter().map(|prefix| prefix.0))
+            .collect(),
         announcements,
         aggregates: aggregates
             .into_iter()
-            .map(|(prefix, table)| {
+            .map(|(Text(prefix), table)| {
                 let suppress = table.suppress.0;
                 let details = table.with.read();
                 (prefix, Aggregate { suppress, details })
@@ -292,6 +296,9 @@ fn read(file: &Path, parsed: File) -> Result<Config, Wrong> {
         tell_routes: margay_bgp::Switch::Off,
         ..usual
     };
+    let listen = listen.map_or_else(everywhere, |places| {
+        places.into_iter().map(|place| place.0).collect()
+    });
     let mut reader = Reader {
         file,
         filters,
@@ -303,7 +310,7 @@ fn read(file: &Path, parsed: File) -> Result<Config, Wrong> {
     Ok(Config {
         settings: reader.settings,
         control,
-        metrics,
+        metrics: metrics.map(|place| place.0),
         files: reader.files,
     })
 }
@@ -349,7 +356,7 @@ impl Reader<'_> {
             };
             let (at, address) = match (table.address.take(), &table.interface) {
                 (Some(address), _) => {
-                    let (at, address) = (address.span().start, address.into_inner());
+                    let (at, address) = (address.span().start, address.into_inner().0);
                     if address.is_unspecified() || address.is_multicast() {
                         let reason = format!("{address} is not the address of a host");
                         return Err(Wrong::new(at, reason));
@@ -379,7 +386,7 @@ impl Reader<'_> {
         for (name, table) in ranges {
             let span = table.span().start;
             let RangeTable {
-                prefix,
+                prefix: Text(prefix),
                 asns,
                 limit,
                 mut peer,

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::driver::Io;
-use crate::transport::Transport;
+use crate::transport::{AoKey, Transport};
 use crate::{socket, sys};
 
 /// How long last words may take to get out and the peer's to come in.
@@ -76,6 +76,16 @@ impl Connection {
     /// The stream has ended already.
     pub(crate) fn ends(&self) -> io::Result<(SocketAddr, SocketAddr)> {
         Ok((self.stream.local_addr()?, self.stream.peer_addr()?))
+    }
+
+    /// The options that it has.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// Whether `peer`, who dialled, signs by this key.
+    pub(crate) fn is_signed(&self, peer: IpAddr, key: &AoKey) -> bool {
+        socket::is_signed(&self.stream, peer, key)
     }
 
     /// Has these options from now on, where it had others.

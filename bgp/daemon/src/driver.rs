@@ -18,12 +18,12 @@ use crate::advertise::Advertiser;
 use crate::bfd::{Bfd, Report, Targets};
 use crate::clock::now;
 use crate::connection::Connection;
-use crate::listener::Passwords;
+use crate::listener::Signatures;
 use crate::reach::Tracker;
 use crate::transport::Transport;
 use crate::trouble::{Counters, Trouble};
 use crate::unnumbered::Unnumbered;
-use crate::{BfdStatus, Question, RouteChange, Settings, Status, advertise};
+use crate::{BfdStatus, Question, RouteChange, Settings, Status, advertise, sys};
 
 mod actions;
 mod configure;
@@ -89,7 +89,9 @@ pub(crate) struct Driver {
     buffer: Box<[u8]>,
     accepted: u64,
     listeners: BTreeMap<SocketAddr, (AbortHandle, Result<(), String>)>,
-    passwords: watch::Sender<Passwords>,
+    signatures: watch::Sender<Signatures>,
+    /// Whether the kernel has TCP-AO.
+    has_ao: bool,
     /// What the kernel had dropped when that was last looked at.
     dropped: Counters,
     troubles: BTreeMap<PeerName, (Trouble, Instant)>,
@@ -134,6 +136,7 @@ impl Driver {
         let mut unnumbered = Unnumbered::default();
         unnumbered.look(&links);
         let first = unnumbered.resolve(&told);
+        let has_ao = sys::has_ao();
         let (events, incoming) = mpsc::channel(EVENTS);
         let (report, reports) = mpsc::unbounded_channel();
         let mut driver = Self {
@@ -141,7 +144,8 @@ impl Driver {
             routes,
             status,
             speaker: Speaker::new(first.speaker.clone(), seed, now()),
-            passwords: watch::Sender::new(Arc::new(first.passwords())),
+            signatures: watch::Sender::new(Arc::new(first.signatures(has_ao))),
+            has_ao,
             current: first.clone(),
             unnumbered,
             links,

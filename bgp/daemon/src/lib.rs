@@ -31,7 +31,8 @@ mod unnumbered;
 
 pub use bfd::{BfdSettings, BfdStatus};
 pub use questions::{Question, Questions};
-pub use transport::{Password, PasswordError, Transport, Ttl};
+use transport::Signature;
+pub use transport::{AoAlgorithm, AoKey, Password, PasswordError, Transport, Ttl};
 
 pub use margay_bgp::{
     Asn, BgpId, Dial, Export, Family, HoldTime, NextHops, PeerName, PeerSettings, PeerStatus, State,
@@ -89,17 +90,25 @@ impl Settings {
         transport.cloned().unwrap_or_default()
     }
 
-    /// The passwords of all who may dial.
-    pub(crate) fn passwords(&self) -> BTreeMap<IpNet, Password> {
+    /// What all those sign with who may dial; TCP-AO only where the kernel has it.
+    pub(crate) fn signatures(&self, has_ao: bool) -> BTreeMap<IpNet, Signature> {
         let peers = self.speaker.peers.iter().filter_map(|(name, peer)| {
-            let password = self.transport.get(name)?.password.clone()?;
-            (!peer.address.is_unspecified()).then(|| (peer.address.into(), password))
+            let signature = self.transport.get(name)?.signature()?;
+            (!peer.address.is_unspecified()).then(|| (peer.address.into(), signature))
         });
         let ranges = self.speaker.ranges.iter().filter_map(|(name, range)| {
-            let password = self.range_transport.get(name)?.password.clone()?;
-            Some((range.prefix.trunc(), password))
+            Some((
+                range.prefix.trunc(),
+                self.range_transport.get(name)?.signature()?,
+            ))
         });
-        ranges.chain(peers).collect()
+        let possible = |signature: &Signature| match signature {
+            Signature::Md5(_) => true,
+            // Whoever dials from there is closed.
+            Signature::Ao(_) => has_ao,
+        };
+        let all = ranges.chain(peers);
+        all.filter(|(_, signature)| possible(signature)).collect()
     }
 }
 

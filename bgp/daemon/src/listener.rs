@@ -9,20 +9,20 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 
 use crate::driver::Io;
-use crate::transport::Password;
+use crate::transport::Signature;
 use crate::{socket, sys};
 
-/// The passwords of those who may dial us.
-pub(crate) type Passwords = Arc<BTreeMap<IpNet, Password>>;
+/// What those sign with who may dial us.
+pub(crate) type Signatures = Arc<BTreeMap<IpNet, Signature>>;
 
 /// Listens at `address` and hands what comes to the driver, until aborted.
 pub(crate) async fn listen(
     address: SocketAddr,
-    mut passwords: watch::Receiver<Passwords>,
+    mut signatures: watch::Receiver<Signatures>,
     events: mpsc::Sender<Io>,
 ) {
     loop {
-        let Some(reason) = try_to_listen(address, &mut passwords, &events).await else {
+        let Some(reason) = try_to_listen(address, &mut signatures, &events).await else {
             return;
         };
         let told = events.send(Io::Listening(address, Err(reason))).await;
@@ -36,7 +36,7 @@ pub(crate) async fn listen(
 /// Returns why it does not go on, or nothing if the driver is gone.
 async fn try_to_listen(
     address: SocketAddr,
-    passwords: &mut watch::Receiver<Passwords>,
+    signatures: &mut watch::Receiver<Signatures>,
     events: &mpsc::Sender<Io>,
 ) -> Option<String> {
     let mut keys = Keys::default();
@@ -44,8 +44,8 @@ async fn try_to_listen(
         Ok(socket) => socket,
         Err(error) => return Some(socket::listen_failure(&error)),
     };
-    // Nobody may get in before the passwords are there.
-    let wanted = passwords.borrow_and_update().clone();
+    // Nobody may get in before the keys are there.
+    let wanted = signatures.borrow_and_update().clone();
     if let Err(reason) = keys.set(&socket, address, &wanted) {
         return Some(reason);
     }
@@ -56,9 +56,9 @@ async fn try_to_listen(
     events.send(Io::Listening(address, Ok(()))).await.ok()?;
     loop {
         tokio::select! {
-            changed = passwords.changed() => {
+            changed = signatures.changed() => {
                 changed.ok()?;
-                let wanted = passwords.borrow_and_update().clone();
+                let wanted = signatures.borrow_and_update().clone();
                 if let Err(reason) = keys.set(&listener, address, &wanted) {
                     return Some(reason);
                 }
@@ -75,36 +75,44 @@ async fn try_to_listen(
     }
 }
 
-/// The passwords that a socket has.
+/// What a socket has.
 #[derive(Default)]
-struct Keys(BTreeMap<IpNet, Password>);
+struct Keys(BTreeMap<IpNet, Signature>);
 
 impl Keys {
     fn set(
         &mut self,
         socket: &impl std::os::fd::AsFd,
         address: SocketAddr,
-        wanted: &BTreeMap<IpNet, Password>,
+        wanted: &BTreeMap<IpNet, Signature>,
     ) -> Result<(), String> {
-        let reason = |peers: &IpNet, error: io::Error| {
-            format!("not listening: the kernel refuses the TCP MD5 password of {peers}: {error}")
+        let reason = |peers: &IpNet, why: &dyn std::fmt::Display| {
+            format!("not listening: for {peers} {why}")
         };
         let family = |peers: &IpNet| peers.addr().is_ipv4() == address.is_ipv4();
+        let stays = |peers: &IpNet, had: &Signature| match (wanted.get(peers), had) {
+            // The new password takes the old one's place.
+            (Some(Signature::Md5(_)), Signature::Md5(_)) => true,
+            (wanted, had) => wanted == Some(had),
+        };
         let gone: Vec<_> = self
             .0
-            .keys()
-            .filter(|peers| !wanted.contains_key(peers))
-            .copied()
+            .iter()
+            .filter(|(peers, had)| !stays(peers, had))
+            .map(|(peers, had)| (*peers, had.clone()))
             .collect();
-        for peers in gone {
-            sys::set_md5(socket, peers, &[]).map_err(|error| reason(&peers, error))?;
+        for (peers, had) in gone {
+            match &had {
+                Signature::Md5(_) => sys::set_md5(socket, peers, &[]),
+                Signature::Ao(key) => sys::remove_ao(socket, peers, key),
+            }
+            .map_err(|error| reason(&peers, &error))?;
             self.0.remove(&peers);
         }
-        for (peers, password) in wanted.iter().filter(|(peers, _)| family(peers)) {
-            if self.0.get(peers) != Some(password) {
-                sys::set_md5(socket, *peers, password.octets())
-                    .map_err(|error| reason(peers, error))?;
-                self.0.insert(*peers, password.clone());
+        for (peers, signature) in wanted.iter().filter(|(peers, _)| family(peers)) {
+            if self.0.get(peers) != Some(signature) {
+                socket::sign(socket, *peers, signature).map_err(|why| reason(peers, &why))?;
+                self.0.insert(*peers, signature.clone());
             }
         }
         Ok(())

@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use margay_bgp::session::Failure;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::sys;
-use crate::transport::{Password, Transport, Ttl};
+use crate::transport::{AoKey, Password, Signature, Transport, Ttl};
 
 /// Internetwork control (RFC 4271 has no word on it; every router marks BGP so).
 const CONTROL: u32 = 0xc0;
@@ -73,10 +74,8 @@ pub(crate) async fn dial(
     }
     .map_err(failure)?;
     mark(&SockRef::from(&socket), to.ip());
-    if let Some(password) = &transport.password {
-        sys::set_md5(&socket, to.ip().into(), password.octets()).map_err(|error| {
-            Failure::Other(format!("the kernel refuses the TCP MD5 password: {error}"))
-        })?;
+    if let Some(signature) = transport.signature() {
+        sign(&socket, to.ip().into(), &signature).map_err(Failure::Other)?;
     }
     if transport.ttl != Ttl::Any {
         set_ttl(&socket, to.ip(), transport.ttl).map_err(failure)?;
@@ -119,6 +118,27 @@ pub(crate) fn is_on_its_link(address: SocketAddr, transport: &Transport) -> bool
             scope(address.ip(), transport) == Ok(v6.scope_id())
         }
         SocketAddr::V4(_) | SocketAddr::V6(_) => true,
+    }
+}
+
+/// Signs what goes between this socket and `peers`, and drops what comes and is not signed.
+///
+/// # Errors
+/// What the kernel refuses and why.
+pub(crate) fn sign(socket: &impl AsFd, peers: IpNet, signature: &Signature) -> Result<(), String> {
+    match signature {
+        Signature::Md5(password) => sys::set_md5(socket, peers, password.octets())
+            .map_err(|error| format!("the kernel refuses the TCP MD5 password: {error}")),
+        Signature::Ao(key) => sys::add_ao(socket, peers, key)
+            .map_err(|error| format!("the kernel refuses the TCP-AO key: {error}")),
+    }
+}
+
+/// Whether a connection that the peer began is signed as it is to be: one of before the key was there is not.
+pub(crate) fn is_signed(stream: &TcpStream, peer: IpAddr, key: &AoKey) -> bool {
+    match sys::add_ao(stream, peer.into(), key) {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::AlreadyExists,
     }
 }
 

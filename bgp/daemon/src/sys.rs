@@ -13,10 +13,85 @@ use netlink_sys::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::transport::AoKey;
+
 /// `struct tcp_md5sig`: an address as `sockaddr_storage`, flags, prefix length, key length, link, key.
 const MD5SIG: usize = 128 + 8 + libc::TCP_MD5SIG_MAXKEYLEN;
 /// `TCP_MD5SIG_FLAG_PREFIX`.
 const PREFIX: u8 = 1;
+
+/// Options of `linux/tcp.h` since Linux 6.7.
+const TCP_AO_ADD_KEY: libc::c_int = 38;
+const TCP_AO_DEL_KEY: libc::c_int = 39;
+/// `struct tcp_ao_add`: an address as `sockaddr_storage`, the algorithm's name, link, flags, padding, prefix length, `SendID`,
+/// `RecvID`, length of the code, flags, length of the key, key.
+const AO_ADD: usize = 128 + 64 + 4 + 4 + 2 + 6 + AO_KEY;
+/// `struct tcp_ao_del`: an address, link, flags, padding, prefix length, `SendID`, `RecvID`, current and next key, flags.
+const AO_DEL: usize = 128 + 4 + 4 + 2 + 6;
+/// `TCP_AO_MAXKEYLEN`.
+const AO_KEY: usize = 80;
+/// Octets of a code (RFC 5926 §3.1).
+const AO_CODE: u8 = 12;
+
+/// Whether this kernel has TCP-AO (RFC 5925): Linux 6.7 and later, if built with `CONFIG_TCP_AO`.
+pub(crate) fn has_ao() -> bool {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    // A key of nobody is refused in any case; the question is why.
+    let nobody = [0; AO_ADD];
+    let refusal = socket.map(|socket| set(&socket, libc::IPPROTO_TCP, TCP_AO_ADD_KEY, &nobody));
+    let without = |error: &io::Error| error.raw_os_error() == Some(libc::ENOPROTOOPT);
+    !matches!(refusal, Ok(Err(error)) if without(&error))
+}
+
+/// Signs segments to and from `peers` with `key` (TCP-AO). Once it has been added, what is not signed is dropped.
+///
+/// # Errors
+/// The kernel's: `EEXIST` if there is one with these identifiers, `EISCONN` on a connection that began without,
+/// `ENOPROTOOPT` without TCP-AO.
+pub(crate) fn add_ao(socket: &impl AsFd, peers: IpNet, key: &AoKey) -> io::Result<()> {
+    let option = ao_add(peers, key).ok_or(io::ErrorKind::InvalidInput)?;
+    set(socket, libc::IPPROTO_TCP, TCP_AO_ADD_KEY, &option)
+}
+
+/// Ends that, of a socket that listens.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn remove_ao(socket: &impl AsFd, peers: IpNet, key: &AoKey) -> io::Result<()> {
+    let mut option = [0; AO_DEL];
+    option[..128].copy_from_slice(&storage(peers.network()));
+    option[138..141].copy_from_slice(&[peers.prefix_len(), key.send_id, key.receive_id]);
+    set(socket, libc::IPPROTO_TCP, TCP_AO_DEL_KEY, &option)
+}
+
+fn ao_add(peers: IpNet, key: &AoKey) -> Option<[u8; AO_ADD]> {
+    let mut option = [0; AO_ADD];
+    let (name, secret) = (key.algorithm.name().as_bytes(), key.key.octets());
+    option[..128].copy_from_slice(&storage(peers.network()));
+    option.get_mut(128..128 + name.len())?.copy_from_slice(name);
+    option[202..206].copy_from_slice(&[peers.prefix_len(), key.send_id, key.receive_id, AO_CODE]);
+    option[207] = u8::try_from(secret.len()).ok()?;
+    option
+        .get_mut(208..208 + secret.len())?
+        .copy_from_slice(secret);
+    Some(option)
+}
+
+/// An address as `sockaddr_storage`, without a port.
+fn storage(address: IpAddr) -> [u8; 128] {
+    let mut storage = [0; 128];
+    match address {
+        IpAddr::V4(v4) => {
+            storage[..2].copy_from_slice(&family(libc::AF_INET).to_ne_bytes());
+            storage[4..8].copy_from_slice(&v4.octets());
+        }
+        IpAddr::V6(v6) => {
+            storage[..2].copy_from_slice(&family(libc::AF_INET6).to_ne_bytes());
+            storage[8..24].copy_from_slice(&v6.octets());
+        }
+    }
+    storage
+}
 
 /// Signs segments to and from `peers` with `key`; an empty key ends that.
 ///
@@ -24,16 +99,7 @@ const PREFIX: u8 = 1;
 /// The kernel's: `ENOENT` if there is no key to end, `ENOPROTOOPT` without TCP MD5.
 pub(crate) fn set_md5(socket: &impl AsFd, peers: IpNet, key: &[u8]) -> io::Result<()> {
     let mut option = [0; MD5SIG];
-    match peers.network() {
-        IpAddr::V4(v4) => {
-            option[..2].copy_from_slice(&family(libc::AF_INET).to_ne_bytes());
-            option[4..8].copy_from_slice(&v4.octets());
-        }
-        IpAddr::V6(v6) => {
-            option[..2].copy_from_slice(&family(libc::AF_INET6).to_ne_bytes());
-            option[8..24].copy_from_slice(&v6.octets());
-        }
-    }
+    option[..128].copy_from_slice(&storage(peers.network()));
     option[128] = PREFIX;
     option[129] = peers.prefix_len();
     let length = u16::try_from(key.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
@@ -137,3 +203,6 @@ fn set(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &[u8]) 
         Err(io::Error::last_os_error())
     }
 }
+
+#[cfg(test)]
+mod tests;

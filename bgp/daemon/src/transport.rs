@@ -10,6 +10,9 @@ use crate::bfd::BfdSettings;
 pub struct Transport {
     /// Signs every segment (TCP MD5, RFC 2385). May change at any time: running sessions go on.
     pub password: Option<Password>,
+    /// Signs every segment (TCP-AO, RFC 5925), where the kernel can; then `password` does not count. Another one needs new
+    /// connections.
+    pub ao: Option<AoKey>,
     /// How far the peer may be.
     pub ttl: Ttl,
     /// The link of a link-local address; of a peer without address, the link that it is the router of.
@@ -58,7 +61,54 @@ impl Ttl {
     }
 }
 
-/// A TCP MD5 password: 1 to 80 octets. Its `Debug` does not show it.
+/// A master key tuple of TCP-AO (RFC 5925 §3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AoKey {
+    /// The secret.
+    pub key: Password,
+    /// `SendID`: which of its keys the peer finds our segments signed with.
+    pub send_id: u8,
+    /// `RecvID`: which key the peer's segments say they are signed with.
+    pub receive_id: u8,
+    /// What signs.
+    pub algorithm: AoAlgorithm,
+}
+
+/// How TCP-AO signs (RFC 5926 §3.1); both sides have the same. Codes have 96 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AoAlgorithm {
+    /// `HMAC-SHA-1-96`, with `KDF_HMAC_SHA1`.
+    #[default]
+    HmacSha1,
+    /// `AES-128-CMAC-96`, with `KDF_AES_128_CMAC`.
+    Aes128Cmac,
+}
+
+impl AoAlgorithm {
+    /// What the kernel calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::HmacSha1 => "hmac(sha1)",
+            Self::Aes128Cmac => "cmac(aes128)",
+        }
+    }
+}
+
+/// What signs segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Signature {
+    Md5(Password),
+    Ao(AoKey),
+}
+
+impl Transport {
+    pub(crate) fn signature(&self) -> Option<Signature> {
+        let ao = self.ao.clone().map(Signature::Ao);
+        ao.or_else(|| self.password.clone().map(Signature::Md5))
+    }
+}
+
+/// A password of TCP MD5 or TCP-AO: 1 to 80 octets. Its `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 

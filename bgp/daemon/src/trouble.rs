@@ -47,6 +47,7 @@ impl Counters {
     pub(crate) fn since(self, before: Self, transport: &Transport) -> Option<Trouble> {
         let Transport {
             password,
+            ao: _,
             ttl,
             interface: _,
             bfd: _,

@@ -1,16 +1,20 @@
 //! Values of the file, each with what is allowed.
 
-use std::net::Ipv4Addr;
-use std::num::NonZeroU8;
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::{NonZeroU8, NonZeroU16};
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use margay_bgp::Switch;
 use margay_bgp::filter::PrefixMatch;
 use margay_bgp::wire::community::{
     ExtendedCommunity, GRACEFUL_SHUTDOWN, LLGR_STALE, LargeCommunity, NO_ADVERTISE, NO_EXPORT,
     NO_EXPORT_SUBCONFED, NO_LLGR,
 };
-use serde::Deserialize;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::{Asn, BgpId, HoldTime};
 
@@ -29,14 +33,105 @@ impl TryFrom<u32> for AsnField {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(try_from = "Ipv4Addr")]
-pub(super) struct RouterId(pub(super) BgpId);
+/// A value that is written as text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Text<T>(pub(super) T);
 
-impl TryFrom<Ipv4Addr> for RouterId {
+/// What such a value is, and looks like.
+pub(super) trait Written: FromStr {
+    const AS: &'static str;
+}
+
+impl Written for IpAddr {
+    const AS: &'static str = "address, like \"192.0.2.1\" or \"2001:db8::1\"";
+}
+
+impl Written for Ipv4Addr {
+    const AS: &'static str = "IPv4 address, like \"192.0.2.1\"";
+}
+
+impl Written for Ipv6Addr {
+    const AS: &'static str = "IPv6 address, like \"2001:db8::1\"";
+}
+
+impl Written for IpNet {
+    const AS: &'static str = "prefix, like \"10.0.0.0/26\" or \"fd00::/122\"";
+}
+
+impl Written for SocketAddr {
+    const AS: &'static str = "address with a port, like \"0.0.0.0:179\" or \"[::]:179\"";
+}
+
+impl<T: Written> TryFrom<String> for Text<T> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let value = text.parse();
+        value
+            .map(Self)
+            .map_err(|_| format!("`{text}` is no {}", T::AS))
+    }
+}
+
+impl<'de, T: Written> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(FromText(PhantomData))
+    }
+}
+
+/// Makes a value while the reader still knows on which line of a list it is.
+struct FromText<T>(PhantomData<T>);
+
+impl<T: TryFrom<String, Error = String>> Visitor<'_> for FromText<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::try_from(text.to_owned()).map_err(E::custom)
+    }
+}
+
+macro_rules! from_text {
+    ($($field:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $field {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(FromText(PhantomData))
+            }
+        }
+    )*};
+}
+
+from_text!(
+    CommunityField,
+    LargeCommunityField,
+    ExtendedCommunityField,
+    PrefixField
+);
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "u32")]
+pub(super) struct PortField(pub(super) NonZeroU16);
+
+impl TryFrom<u32> for PortField {
     type Error = &'static str;
 
-    fn try_from(id: Ipv4Addr) -> Result<Self, Self::Error> {
+    fn try_from(port: u32) -> Result<Self, Self::Error> {
+        let port = u16::try_from(port).ok().and_then(NonZeroU16::new);
+        port.map(Self).ok_or("a port is 1 to 65535")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "Text<Ipv4Addr>")]
+pub(super) struct RouterId(pub(super) BgpId);
+
+impl TryFrom<Text<Ipv4Addr>> for RouterId {
+    type Error = &'static str;
+
+    fn try_from(Text(id): Text<Ipv4Addr>) -> Result<Self, Self::Error> {
         if id.is_unspecified() {
             return Err("0.0.0.0 is no identifier; take an address of this host");
         }
@@ -86,8 +181,7 @@ impl TryFrom<u8> for HopsField {
 }
 
 /// `64512:1`, or a name.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy)]
 pub(super) struct CommunityField(pub(super) u32);
 
 impl TryFrom<String> for CommunityField {
@@ -117,8 +211,7 @@ impl TryFrom<String> for CommunityField {
 }
 
 /// `64512:1:2`.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy)]
 pub(super) struct LargeCommunityField(pub(super) LargeCommunity);
 
 impl TryFrom<String> for LargeCommunityField {
@@ -134,8 +227,7 @@ impl TryFrom<String> for LargeCommunityField {
 }
 
 /// Eight octets in hex.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy)]
 pub(super) struct ExtendedCommunityField(pub(super) ExtendedCommunity);
 
 impl TryFrom<String> for ExtendedCommunityField {
@@ -153,8 +245,6 @@ impl TryFrom<String> for ExtendedCommunityField {
 }
 
 /// `10.0.0.0/8`, `10.0.0.0/8 ge 24 le 28`, `10.0.0.0/8 or-longer`.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
 pub(super) struct PrefixField(pub(super) PrefixMatch);
 
 impl TryFrom<String> for PrefixField {

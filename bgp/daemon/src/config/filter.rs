@@ -11,7 +11,7 @@ use toml::Spanned;
 
 use super::Wrong;
 use super::fields::{
-    AsnField, CommunityField, ExtendedCommunityField, LargeCommunityField, PrefixField,
+    AsnField, CommunityField, ExtendedCommunityField, LargeCommunityField, PrefixField, Text,
 };
 use crate::Family;
 
@@ -54,7 +54,7 @@ struct WhenTable {
     extended_communities: Option<Vec<ExtendedCommunityField>>,
     as_path: Option<Spanned<String>>,
     as_path_length: Option<[u32; 2]>,
-    next_hops: Option<Vec<IpNet>>,
+    next_hops: Option<Vec<Text<IpNet>>>,
     source: Option<SourceField>,
     peer: Option<String>,
     local_pref: Option<[u32; 2]>,
@@ -78,7 +78,7 @@ struct SetTable {
     #[serde(default)]
     remove_med: bool,
     origin: Option<OriginField>,
-    next_hop: Option<IpAddr>,
+    next_hop: Option<Text<IpAddr>>,
     prepend: Option<Spanned<u8>>,
     prepend_asn: Option<AsnField>,
     #[serde(default)]
@@ -182,7 +182,9 @@ impl WhenTable {
             }),
             as_path.map(Condition::AsPath),
             as_path_length.map(range).map(Condition::AsPathLength),
-            next_hops.map(Condition::NextHop),
+            next_hops.map(|within| {
+                Condition::NextHop(within.into_iter().map(|prefix| prefix.0).collect())
+            }),
             source.map(Condition::Source),
             peer.map(|name| Condition::Source(RouteSource::Peer(name.into()))),
             local_pref.map(range).map(Condition::LocalPref),
@@ -230,7 +232,7 @@ impl SetTable {
             remove_med.then_some(Change::Med(None)),
             med.map(|med| Change::Med(Some(med))),
             origin.map(Change::Origin),
-            next_hop.map(Change::NextHop),
+            next_hop.map(|address| Change::NextHop(address.0)),
             prepend.map(|times| Change::Prepend {
                 asn: prepend_asn.map(|field| field.0),
                 times: times.into_inner(),

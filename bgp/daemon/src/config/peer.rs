@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::num::{NonZeroU8, NonZeroU16};
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,19 +13,22 @@ use margay_bgp::settings::{
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::fields::{AsnField, HoldTimeField, HopsField, SwitchField};
+use super::fields::{AsnField, HoldTimeField, HopsField, PortField, SwitchField, Text};
 use super::{Reader, Wrong, switch};
-use crate::{Asn, BfdSettings, Dial, Export, Family, Password, PeerSettings, Transport, Ttl};
+use crate::{
+    AoAlgorithm, AoKey, Asn, BfdSettings, Dial, Export, Family, Password, PeerSettings, Transport,
+    Ttl,
+};
 
 /// A `[peers.NAME]`, or what all peers of a range have.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct PeerTable {
-    pub(super) address: Option<Spanned<IpAddr>>,
+    pub(super) address: Option<Spanned<Text<IpAddr>>>,
     pub(super) asn: Option<AsnField>,
-    port: Option<NonZeroU16>,
+    port: Option<PortField>,
     hold_time: HoldTimeField,
-    source: Option<IpAddr>,
+    source: Option<Text<IpAddr>>,
     passive: bool,
     families: Option<Spanned<BTreeSet<Family>>>,
     export: ExportField,
@@ -49,6 +52,7 @@ pub(super) struct PeerTable {
     graceful_shutdown: Option<SwitchField>,
     password: Option<Spanned<String>>,
     password_file: Option<Spanned<PathBuf>>,
+    tcp_ao: Option<AoTable>,
     multihop: Option<HopsField>,
     ttl_security: Option<Spanned<HopsField>>,
     pub(super) interface: Option<String>,
@@ -201,11 +205,13 @@ impl PeerTable {
             graceful_shutdown,
             password: _,
             password_file: _,
+            tcp_ao: _,
             multihop: _,
             ttl_security: _,
             interface: _,
             bfd: _,
         } = self;
+        let source = source.map(|source| source.0);
         if let Some(source) = source.filter(|source| source.is_ipv4() != address.is_ipv4()) {
             let reason = format!("{address} cannot be dialled from {source} of the other family");
             return Err(Wrong::new(at, reason));
@@ -219,7 +225,7 @@ impl PeerTable {
             Some(families) => families.into_inner(),
         };
         let settings = PeerSettings {
-            port: port.map_or(usual.port, NonZeroU16::get),
+            port: port.map_or(usual.port, |port| port.0.get()),
             hold_time: hold_time.0,
             source,
             dial: if passive { Dial::Passive } else { Dial::Active },
@@ -284,22 +290,21 @@ impl PeerTable {
             return Err(Wrong::new(at, reason));
         }
         let password = match (&self.password, &self.password_file) {
-            (None, None) => None,
-            (Some(text), None) => Some((text.span().start, text.get_ref().clone())),
-            (None, Some(path)) => Some((path.span().start, reader.password(path)?)),
             (Some(_), Some(path)) => {
                 let reason = "password and password-file: only one is allowed";
                 return Err(Wrong::new(path.span().start, reason));
             }
+            (text, path) => reader.secret(text.as_ref(), path.as_ref())?,
         };
-        let password = match password {
-            None => None,
-            Some((at, text)) => {
-                Some(Password::try_from(text).map_err(|error| Wrong::new(at, error.to_string()))?)
-            }
-        };
+        if let (Some(_), Some(ao)) = (&password, &self.tcp_ao) {
+            let reason = "password and tcp-ao: only one is allowed";
+            return Err(Wrong::new(ao.id.span().start, reason));
+        }
+        let ao = self.tcp_ao.as_ref();
+        let ao = ao.map(|ao| ao.read(reader)).transpose()?;
         Ok(Transport {
             password,
+            ao,
             ttl,
             interface: self.interface.clone(),
             bfd: self.bfd.as_ref().map(BfdTable::read).transpose()?,
@@ -307,7 +312,70 @@ impl PeerTable {
     }
 }
 
+/// `tcp-ao = { … }`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct AoTable {
+    key: Option<Spanned<String>>,
+    key_file: Option<Spanned<PathBuf>>,
+    /// `SendID`, and `RecvID` unless that is another one.
+    id: Spanned<u8>,
+    receive_id: Option<u8>,
+    #[serde(default)]
+    algorithm: AoAlgorithmField,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AoAlgorithmField {
+    #[default]
+    HmacSha1,
+    #[serde(rename = "aes-128-cmac")]
+    Aes128Cmac,
+}
+
+impl AoTable {
+    fn read(&self, reader: &mut Reader<'_>) -> Result<AoKey, Wrong> {
+        let key = match (&self.key, &self.key_file) {
+            (Some(_), Some(path)) => {
+                let reason = "key and key-file: only one is allowed";
+                return Err(Wrong::new(path.span().start, reason));
+            }
+            (text, path) => reader.secret(text.as_ref(), path.as_ref())?,
+        };
+        let at = self.id.span().start;
+        let key = key.ok_or_else(|| Wrong::new(at, "missing field `key` (or `key-file`)"))?;
+        let id = *self.id.get_ref();
+        Ok(AoKey {
+            key,
+            send_id: id,
+            receive_id: self.receive_id.unwrap_or(id),
+            algorithm: match self.algorithm {
+                AoAlgorithmField::HmacSha1 => AoAlgorithm::HmacSha1,
+                AoAlgorithmField::Aes128Cmac => AoAlgorithm::Aes128Cmac,
+            },
+        })
+    }
+}
+
 impl Reader<'_> {
+    /// What is written there, or in the file that is named there.
+    fn secret(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        path: Option<&Spanned<PathBuf>>,
+    ) -> Result<Option<Password>, Wrong> {
+        let (at, secret) = match (text, path) {
+            (None, None) => return Ok(None),
+            (Some(text), _) => (text.span().start, text.get_ref().clone()),
+            (None, Some(path)) => (path.span().start, self.password(path)?),
+        };
+        let secret = Password::try_from(secret);
+        secret
+            .map(Some)
+            .map_err(|error| Wrong::new(at, error.to_string()))
+    }
+
     /// Reads a password file; its path is relative to the folder of the configuration.
     fn password(&mut self, path: &Spanned<PathBuf>) -> Result<String, Wrong> {
         let folder = self.file.parent().unwrap_or(self.file);

@@ -10,7 +10,8 @@ use margay_bgp::settings::{
 
 use super::*;
 use crate::{
-    BfdSettings, BgpId, Dial, Export, Family, HoldTime, Password, PeerSettings, Transport, Ttl,
+    AoAlgorithm, AoKey, BfdSettings, BgpId, Dial, Export, Family, HoldTime, Password, PeerSettings,
+    Transport, Ttl,
 };
 
 fn complaint(text: &str) -> String {
@@ -115,7 +116,7 @@ bfd = { interval = 50, multiplier = 5 }
 prefix = "10.9.0.0/16"
 asns = [64512, 64513]
 limit = 7
-peer = { password = "range", multihop = 3, next-hop = "self" }
+peer = { tcp-ao = { key = "range", id = 7, receive-id = 9, algorithm = "aes-128-cmac" }, multihop = 3, next-hop = "self" }
 "#;
 
 fn tor() -> PeerSettings {
@@ -174,6 +175,7 @@ fn transports() -> (Transport, Transport) {
     let password = |text: &str| Some(Password::try_from(text.to_owned()).unwrap());
     let transport = Transport {
         password: password("secret"),
+        ao: None,
         ttl: Ttl::Security(hops(2)),
         interface: Some("eth0".to_owned()),
         bfd: Some(BfdSettings {
@@ -182,7 +184,12 @@ fn transports() -> (Transport, Transport) {
         }),
     };
     let range_transport = Transport {
-        password: password("range"),
+        ao: Some(AoKey {
+            key: Password::try_from("range".to_owned()).unwrap(),
+            send_id: 7,
+            receive_id: 9,
+            algorithm: AoAlgorithm::Aes128Cmac,
+        }),
         ttl: Ttl::Hops(hops(3)),
         ..Transport::default()
     };
@@ -350,26 +357,57 @@ fn a_password_file_is_read_beside_the_configuration() {
 #[test]
 fn what_is_wrong_is_told_with_its_line() {
     let cases = [
-        ("asn = \n", "bgpd.toml:1: "),
+        (
+            "asn = \n",
+            "bgpd.toml:1: string values must be quoted, expected literal string, in `asn =`",
+        ),
         (
             "asn = 0\n",
             "bgpd.toml:1: AS number 0 is reserved; 1 to 4294967295 is allowed, in `asn = 0`",
         ),
         (
             "asn = 1\nrouter-id = \"0.0.0.0\"",
-            "bgpd.toml:2: 0.0.0.0 is no identifier",
+            "bgpd.toml:2: 0.0.0.0 is no identifier; take an address of this host, in `router-id = ",
         ),
         (
             "asn = 1\nrouter-id = \"1.1.1.1\"\nholdtime = 3",
-            "bgpd.toml:3: unknown field `holdtime`",
+            "bgpd.toml:3: unknown field `holdtime`, expected one of `asn`, `router-id`, `listen`, ",
         ),
         (
             "asn = 1\nrouter-id = \"1.1.1.1\"\nannounce = [\n\"10.0.0.0/26\",\n\"10.0.0.0/33\"]",
-            "bgpd.toml:5: ",
+            "bgpd.toml:5: `10.0.0.0/33` is no prefix, like \"10.0.0.0/26\" or \"fd00::/122\", in `\"10.0.0.0/33\"]`",
         ),
         (
             "asn = 1\nrouter-id = \"1.1.1.1\"\nlisten = [\"179\"]",
-            "bgpd.toml:3: ",
+            "bgpd.toml:3: `179` is no address with a port, like \"0.0.0.0:179\" or \"[::]:179\", in `listen = ",
+        ),
+        (
+            "asn = 1\nrouter-id = \"1.1.1.1\"\nmetrics = \"localhost:1\"",
+            "bgpd.toml:3: `localhost:1` is no address with a port, like",
+        ),
+        (
+            "asn = 1\nrouter-id = \"192.0.2.300\"",
+            "bgpd.toml:2: `192.0.2.300` is no IPv4 address, like \"192.0.2.1\", in `router-id = ",
+        ),
+        (
+            "asn = \"65000\"",
+            "bgpd.toml:1: invalid type: string \"65000\", expected u32, in `asn = ",
+        ),
+        (
+            "asn = 1\nrouter-id = \"1.1.1.1\"\n[next-hop]\nipv6 = \"1.1.1.1\"",
+            "bgpd.toml:4: `1.1.1.1` is no IPv6 address, like \"2001:db8::1\"",
+        ),
+        (
+            "asn = 1\nrouter-id = \"1.1.1.1\"\n[announcements.\"10.0.0.0\"]\nmed = 1",
+            "bgpd.toml:3: `10.0.0.0` is no prefix, like",
+        ),
+        (
+            "asn = 1\nrouter-id = \"1.1.1.1\"\n[ranges.x]\nprefix = \"all\"\nasns = [1]",
+            "bgpd.toml:4: `all` is no prefix, like",
+        ),
+        (
+            "asn = 1\nrouter-id = \"1.1.1.1\"\n[announcements.\"10.0.0.0/8\"]\ncommunities = [\n\"no-export\",\n\"b\",\n]",
+            "bgpd.toml:6: `b` is no community",
         ),
         (
             "router-id = \"1.1.1.1\"",
@@ -377,7 +415,7 @@ fn what_is_wrong_is_told_with_its_line() {
         ),
         (
             "asn = 1\nrouter-id = \"1.1.1.1\"\n[announcements.\"10.0.0.0/8\"]\ncommunities = [\"a\"]",
-            "bgpd.toml:4: `a` is no community",
+            "bgpd.toml:4: `a` is no community: two numbers up to 65535 like \"64512:1\", or one of no-export, ",
         ),
         (
             "asn = 1\nrouter-id = \"1.1.1.1\"\n[filters.x]\nrules = []",
@@ -386,7 +424,7 @@ fn what_is_wrong_is_told_with_its_line() {
         (
             "asn = 1\nrouter-id = \"1.1.1.1\"\n[filters.x]\ndefault = \"reject\"\n\
              [[filters.x.rules]]\nwhen.prefixes = [\"10.0.0.0/8 ge 7\"]",
-            "bgpd.toml:6: `10.0.0.0/8 ge 7` is no prefix to match",
+            "bgpd.toml:6: `10.0.0.0/8 ge 7` is no prefix to match: \"10.0.0.0/8\", with \"or-longer\", ",
         ),
         (
             "asn = 1\nrouter-id = \"1.1.1.1\"\n[ranges.x]\nprefix = \"10.0.0.0/8\"",
@@ -416,15 +454,27 @@ fn what_is_wrong_with_a_peer_is_told_with_its_line() {
         ),
         (
             "address = \"192.0.2.2\"\nasn = 1\nfamilies = [\"ipx\"]",
-            "bgpd.toml:6: unknown variant `ipx`",
+            "bgpd.toml:6: unknown variant `ipx`, expected `IPv4` or `IPv6`, in `families = ",
         ),
         (
             "address = \"192.0.2.2\"\nasn = 1\nport = 0",
-            "bgpd.toml:6: ",
+            "bgpd.toml:6: a port is 1 to 65535, in `port = 0`",
+        ),
+        (
+            "address = \"192.0.2.2\"\nasn = 1\nport = 65536",
+            "bgpd.toml:6: a port is 1 to 65535, in `port = 65536`",
+        ),
+        (
+            "address = \"tor.example\"\nasn = 1",
+            "bgpd.toml:4: `tor.example` is no address, like \"192.0.2.1\" or \"2001:db8::1\", in `address = ",
+        ),
+        (
+            "address = \"192.0.2.2\"\nasn = 1\nsource = \"eth0\"",
+            "bgpd.toml:6: `eth0` is no address, like",
         ),
         (
             "address = \"192.0.2.2\"\nasn = 1\nexport = \"most\"",
-            "bgpd.toml:6: unknown variant `most`",
+            "bgpd.toml:6: unknown variant `most`, expected `own` or `all`, in `export = ",
         ),
         ("asn = 1", "bgpd.toml:3: missing field `address`"),
         (
@@ -438,6 +488,22 @@ fn what_is_wrong_with_a_peer_is_told_with_its_line() {
         (
             "address = \"192.0.2.2\"\nasn = 1\npassword = \"\"",
             "bgpd.toml:6: a password has 1 to 80 octets",
+        ),
+        (
+            "address = \"192.0.2.2\"\nasn = 1\ntcp-ao = { key = \"a\" }",
+            "bgpd.toml:6: missing field `id`",
+        ),
+        (
+            "address = \"192.0.2.2\"\nasn = 1\ntcp-ao = { id = 1 }",
+            "bgpd.toml:6: missing field `key` (or `key-file`)",
+        ),
+        (
+            "address = \"192.0.2.2\"\nasn = 1\ntcp-ao = { id = 1, key = \"a\", algorithm = \"md5\" }",
+            "bgpd.toml:6: unknown variant `md5`, expected `hmac-sha1` or `aes-128-cmac`",
+        ),
+        (
+            "address = \"192.0.2.2\"\nasn = 1\npassword = \"a\"\ntcp-ao = { id = 1, key = \"a\" }",
+            "bgpd.toml:7: password and tcp-ao: only one is allowed",
         ),
         (
             "address = \"192.0.2.2\"\nasn = 1\nmultihop = 0",

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use margay_bgp::Event;
+use margay_bgp::session::Failure;
 use tracing::warn;
 
 use super::{Driver, Io};
@@ -47,17 +48,33 @@ impl Driver {
         self.news = true;
         let settings = self.unnumbered.resolve(&self.settings.borrow());
         self.current = settings.clone();
-        self.passwords.send_replace(Arc::new(settings.passwords()));
+        let signatures = settings.signatures(self.has_ao);
+        self.signatures.send_replace(Arc::new(signatures));
         self.listen(&settings.listen);
-        for connection in self.connections.values_mut() {
+        let mut other_keys = Vec::new();
+        for (id, connection) in &mut self.connections {
             if let Ok((_, remote)) = connection.ends() {
-                connection.set_transport(settings.transport(remote.ip()));
+                let transport = settings.transport(remote.ip());
+                if connection.transport().ao != transport.ao {
+                    other_keys.push(*id);
+                }
+                connection.set_transport(transport);
             }
         }
         self.troubles.clear();
         self.sessions_changed = true;
         let event = Event::Settings(settings.speaker);
         self.speaker.handle_event(event, now());
+        // A connection keeps its key of TCP-AO; the peer has another one too, or soon.
+        for id in other_keys {
+            if self.connections.remove(&id).is_some() {
+                let why = Failure::Other("the TCP-AO key is another one now".to_owned());
+                self.tell(Event::Closed {
+                    connection: id,
+                    why,
+                });
+            }
+        }
     }
 
     /// Listens at these places and no others.
@@ -71,8 +88,8 @@ impl Driver {
         });
         for place in places {
             if !self.listeners.contains_key(place) {
-                let passwords = self.passwords.subscribe();
-                let task = listener::listen(*place, passwords, self.events.clone());
+                let signatures = self.signatures.subscribe();
+                let task = listener::listen(*place, signatures, self.events.clone());
                 let task = self.tasks.spawn(task);
                 let state = Err("not tried yet".to_owned());
                 self.listeners.insert(*place, (task, state));

@@ -13,6 +13,12 @@ use crate::clock::now;
 /// The status is published at once, and again after so long at the earliest: it holds every peer.
 const STATUS_PAUSE: Duration = Duration::from_millis(20);
 
+/// Reason and hint of a peer that the kernel cannot sign for.
+const NO_AO: (&str, &str) = (
+    "this kernel has no TCP-AO (RFC 5925), which the peer is to have",
+    "Linux has it from 6.7 on, if built with CONFIG_TCP_AO; or agree on a `password` (TCP MD5) with the peer",
+);
+
 impl Driver {
     /// Sessions that come and go are told, and why one is down when that is news; attempts are not.
     pub(super) fn log_state(
@@ -44,15 +50,18 @@ impl Driver {
         if let Some(unknown) = self.unnumbered.unknown(&self.settings.borrow(), name) {
             peer.reason = unknown.to_string();
             unknown.hint().clone_into(&mut peer.hint);
+        } else if self.current.transport(peer.address).ao.is_some() && !self.has_ao {
+            NO_AO.0.clone_into(&mut peer.reason);
+            NO_AO.1.clone_into(&mut peer.hint);
         } else if let Some((trouble, _)) = self.troubles.get(name) {
             peer.reason = trouble.to_string();
             trouble.hint().clone_into(&mut peer.hint);
-        } else if self.current.transport(peer.address).password.is_some()
+        } else if self.current.transport(peer.address).signature().is_some()
             && peer.reason.contains(&Failure::TimedOut.to_string())
         {
             // A kernel does not answer segments whose signature is not the one it expects.
             peer.hint
-                .push_str(" Or the peer's password is another than ours, or it has none");
+                .push_str(" Or the peer's password or key is another than ours, or it has none");
         }
     }
 

@@ -74,6 +74,12 @@ impl Driver {
             self.came_from_afar(remote.ip(), ttl);
             return;
         }
+        if let Some(key) = &transport.ao
+            && !(self.has_ao && stream.is_signed(remote.ip(), key))
+        {
+            debug!(%remote, "connection that is not signed by TCP-AO, closed");
+            return;
+        }
         // The password is there already: the kernel takes it over from the listener.
         stream.set_transport(transport);
         self.accepted += 1;

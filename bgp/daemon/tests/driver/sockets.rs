@@ -1,9 +1,13 @@
 //! Passwords, ranges and identifiers, between two drivers.
 
 use margay_bgp::settings::PeerRange;
-use margay_bgpd::{Asn, Dial, Password, PeerSettings, Settings, Transport, Ttl};
+use margay_bgpd::{
+    AoAlgorithm, AoKey, Asn, Dial, Password, PeerSettings, Settings, Transport, Ttl,
+};
 
-use crate::node::{Node, established, free_port, loopback, settings};
+use tokio::io::AsyncReadExt as _;
+
+use crate::node::{Node, connect, established, free_port, loopback, reason, settings};
 
 fn transport(password: &str) -> Transport {
     Transport {
@@ -58,6 +62,55 @@ async fn a_password_changes_while_the_session_goes_on() {
             && established(status)
     })
     .await;
+}
+
+fn with_tcp_ao(mut settings: Settings) -> Settings {
+    let transport = Transport {
+        ao: Some(AoKey {
+            key: Password::try_from("in the rack".to_owned()).unwrap(),
+            send_id: 7,
+            receive_id: 7,
+            algorithm: AoAlgorithm::HmacSha1,
+        }),
+        ..Transport::default()
+    };
+    settings.transport.insert("peer".into(), transport);
+    settings
+}
+
+/// RFC 5925: who does not sign does not get in, whether the kernel has it or not; and where it has, those who agree do.
+#[tokio::test]
+async fn with_tcp_ao_there_is_a_session_that_is_signed_or_none() {
+    let port = free_port().await;
+    let mut one = Node::start(with_tcp_ao(settings(85, 86, port)));
+    let mut unsigned = Node::start(settings(86, 85, port));
+    let is_lacking = |status: &margay_bgpd::Status| {
+        reason(status)
+            .0
+            .starts_with("this kernel has no TCP-AO (RFC 5925)")
+    };
+    one.until("the reason and a hint", |status| {
+        let (reason, hint) = reason(status);
+        (is_lacking(status) || reason.contains("no answer")) && !hint.is_empty()
+    })
+    .await;
+    unsigned
+        .until("down", |status| !reason(status).0.is_empty())
+        .await;
+    if is_lacking(&one.status.borrow()) {
+        // Its dials are taken and closed without a word.
+        let mut stranger = connect(86, 85, port).await;
+        let mut said = Vec::new();
+        let _ = stranger.read_to_end(&mut said).await;
+        assert!(said.is_empty());
+    } else {
+        let mut here = Node::start(with_tcp_ao(settings(87, 88, port)));
+        let _there = Node::start(with_tcp_ao(settings(88, 87, port)));
+        here.until("established", established).await;
+    }
+    for node in [one, unsigned] {
+        assert_eq!(node.status.borrow().peers["peer"].sessions, 0);
+    }
 }
 
 #[tokio::test]

@@ -180,7 +180,9 @@ fn speak(
         settings,
         questions.clone(),
     ));
-    tokio::spawn(bgp::hand_on(routes, status.clone(), host.clone()));
+    let kernel = host.clone();
+    let order = move |order| kernel.order(order);
+    tokio::spawn(bgp::hand_on(routes, status.clone(), bgp::GRACE, order));
     questions
 }
 

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
-use crate::host::{Host, Order};
+use crate::host::Order;
 use crate::view::View;
 
 mod convert;
@@ -28,7 +28,7 @@ use passwords::Passwords;
 use transition::{Transition, Why};
 
 /// How long routes of before a restart are kept for peers that do not come back.
-const GRACE: Duration = Duration::from_secs(90);
+pub(crate) const GRACE: Duration = Duration::from_secs(90);
 /// How often to look at what a topology that goes still waits for.
 const TRANSITION: Duration = Duration::from_millis(500);
 /// How often to read files with passwords.
@@ -224,32 +224,33 @@ pub(crate) async fn steer(
     }
 }
 
-/// Hands the speaker's routes on to the kernel; and once every peer has told everything, or has had time enough, gives up
+/// Hands the speaker's routes on to the kernel; and once every peer has told everything, or has had `grace`, gives up
 /// those of before our start that nobody told of again.
 pub(crate) async fn hand_on(
     mut routes: mpsc::Receiver<Vec<RouteChange>>,
     mut status: watch::Receiver<Status>,
-    host: Host,
+    grace: Duration,
+    mut order: impl FnMut(Order),
 ) {
-    let mut grace = std::pin::pin!(tokio::time::sleep(GRACE));
+    let mut grace = std::pin::pin!(tokio::time::sleep(grace));
     let mut sweeping = true;
     loop {
         tokio::select! {
             biased;
             changes = routes.recv() => match changes {
-                Some(changes) => host.order(Order::Learned(changes)),
+                Some(changes) => order(Order::Learned(changes)),
                 None => return,
             },
             () = &mut grace, if sweeping => {
                 sweeping = false;
-                host.order(Order::Sweep);
+                order(Order::Sweep);
             }
             changed = status.changed(), if sweeping => {
                 if changed.is_err() {
                     sweeping = false;
                 } else if told_everything(&status.borrow_and_update()) {
                     sweeping = false;
-                    host.order(Order::Sweep);
+                    order(Order::Sweep);
                 }
             }
         }

@@ -109,6 +109,8 @@ pub(super) fn peer(
     };
     let transport = Transport {
         password,
+        // A BGPPeer has no word for it.
+        ao: None,
         ttl: ttl(*distance),
         interface: interface.clone(),
         bfd: bfd.and_then(watched),
@@ -373,3 +375,6 @@ pub(super) fn aggregates(bgp: &Bgp) -> BTreeMap<IpNet, Aggregate> {
     });
     aggregates.collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use margay_bgpd::Family;
 use margay_sync::message::{Bgp, BgpPeer, NodeNetwork};
 
 use super::*;
@@ -89,46 +90,75 @@ fn a_peer_that_is_to_have_a_password_does_not_go_without() {
     assert_eq!(*steering.next(&view, &status, now), with);
 }
 
+/// `families` of one peer, and those that it has told everything of.
+fn one_peer(state: State, families: &[Family], told: &[Family]) -> Status {
+    let settings = settings(&view(&["192.0.2.1"])).speaker;
+    let mut peers = margay_bgp::Speaker::new(settings, 1, clock::now()).status();
+    for peer in peers.values_mut() {
+        peer.state = state;
+        peer.families = families.iter().copied().collect();
+        peer.end_of_rib = told.iter().copied().collect();
+    }
+    Status {
+        peers,
+        ..Status::default()
+    }
+}
+
 #[test]
-fn all_that_is_said_of_a_peer_becomes_a_setting() {
-    let mut peer = BgpPeer::new("192.0.2.254".parse().unwrap(), 65000);
-    let details = &mut peer.details;
-    details.source = bgp::Source::Any;
-    details.passive = true;
-    details.families = [margay_sync::message::Family::V6].into();
-    details.export = bgp::Export::Internal;
-    details.next_hop = bgp::NextHop::Own;
-    details.distance = bgp::Distance::Security(2);
-    details.bfd = Some(bgp::Bfd {
-        interval: 50,
-        multiplier: 3,
-    });
-    details.export_rules = vec![bgp::Rule {
-        when: vec![bgp::Condition::Community(vec![1], vec![[1, 2, 3]])],
-        changes: vec![bgp::Change::Prepend(2)],
-        then: Some(bgp::Decision::Accept),
-    }];
-    let (settings, transport) = convert::peer(&peer, &["192.0.2.1".parse().unwrap()], Ok(None));
-    assert_eq!(
-        (settings.source, settings.dial),
-        (None, margay_bgpd::Dial::Passive)
-    );
-    assert_eq!(settings.families, [margay_bgpd::Family::Ipv6].into());
-    assert_eq!(settings.export, margay_bgpd::Export::All);
-    let rules = settings.export_filter.unwrap().rules;
-    assert_eq!(
-        rules.len(),
-        2,
-        "what comes from other ASes is kept back first"
-    );
+fn everything_is_told_when_every_peer_is_up_and_each_family_has_ended() {
+    let (both, one) = (&Family::ALL[..], &[Family::Ipv4][..]);
+    assert!(told_everything(&one_peer(State::Established, both, both)));
+    assert!(told_everything(&one_peer(State::Established, one, both)));
+    assert!(!told_everything(&one_peer(State::Established, both, one)));
+    assert!(!told_everything(&one_peer(State::Established, &[], &[])));
+    assert!(!told_everything(&one_peer(State::Active, both, both)));
     assert!(
-        matches!(&rules[1].when[..], [margay_bgp::filter::Condition::AnyOf(both)] if both.len() == 2)
+        !told_everything(&Status::default()),
+        "settings are on their way"
     );
-    assert_eq!(
-        transport.ttl,
-        margay_bgpd::Ttl::Security(2.try_into().unwrap())
-    );
-    assert_eq!(transport.bfd.unwrap().interval, Duration::from_millis(50));
+    let mut two = one_peer(State::Established, both, both);
+    let down = one_peer(State::OpenConfirm, both, both).peers;
+    two.peers
+        .extend(down.into_values().map(|peer| ("down".into(), peer)));
+    assert!(!told_everything(&two));
+}
+
+#[tokio::test]
+async fn what_was_before_the_start_is_given_up_once_and_behind_the_routes() {
+    let (routes, to_hand_on) = mpsc::channel(4);
+    let (publish, status) = watch::channel(Status::default());
+    let (orders, mut heard) = mpsc::unbounded_channel();
+    let order = move |order| drop(orders.send(order));
+    let task = tokio::spawn(hand_on(to_hand_on, status, GRACE, order));
+    routes.send(Vec::new()).await.unwrap();
+    assert!(matches!(heard.recv().await, Some(Order::Learned(_))));
+    let all = one_peer(State::Established, &Family::ALL, &Family::ALL);
+    publish.send(one_peer(State::Active, &[], &[])).unwrap();
+    // The routes of a peer that has told everything come first, whichever is looked at first.
+    routes.send(Vec::new()).await.unwrap();
+    publish.send(all.clone()).unwrap();
+    assert!(matches!(heard.recv().await, Some(Order::Learned(_))));
+    assert!(matches!(heard.recv().await, Some(Order::Sweep)));
+    publish.send(all).unwrap();
+    routes.send(Vec::new()).await.unwrap();
+    assert!(matches!(heard.recv().await, Some(Order::Learned(_))));
+    drop(routes);
+    task.await.unwrap();
+    assert!(heard.recv().await.is_none(), "once");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_come_back_is_waited_for_no_longer_than_the_grace() {
+    let (routes, to_hand_on) = mpsc::channel(4);
+    let (_publish, status) = watch::channel(one_peer(State::Active, &[], &[]));
+    let (orders, mut heard) = mpsc::unbounded_channel();
+    let order = move |order| drop(orders.send(order));
+    let task = tokio::spawn(hand_on(to_hand_on, status, Duration::ZERO, order));
+    assert!(matches!(heard.recv().await, Some(Order::Sweep)));
+    drop(routes);
+    task.await.unwrap();
+    assert!(heard.recv().await.is_none(), "once");
 }
 
 fn settings(view: &View) -> Settings {

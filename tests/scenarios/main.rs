@@ -33,6 +33,8 @@ mod restart;
 #[cfg(test)]
 mod snapshot;
 #[cfg(test)]
+mod speaker;
+#[cfg(test)]
 mod spoof;
 #[cfg(test)]
 mod start_gap;

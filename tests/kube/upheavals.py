@@ -186,7 +186,7 @@ def node_reboots(cluster):
         told = under_traffic(cluster, reboot)
     finally:
         remove(cluster, "rebooted", friend.name, stranger.name)
-        cluster.kubectl("-n", NAMESPACE, "delete", "service/rebooted", "networkpolicy/rebooted")
+        cluster.kubectl("-n", NAMESPACE, "delete", "service/rebooted", "networkpolicy/rebooted", check=False)
     # Once BGP is up again, for everybody and in every family.
     reached = lambda: all(connects(cluster, name, address) for name in ("client", scenarios.second(cluster)) for address in addresses(cluster, f"server-{node}"))
     soon(reached, "pods of the other nodes reach those of the one that is back", 120)

@@ -488,12 +488,14 @@ def end(file):
 
 
 def zombie(pid):
+    """Whether nothing of a process is left but its name. The first of its threads may end before the others, which keep its sockets."""
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
         pass
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        ended = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        return ended and len(os.listdir(f"/proc/{pid}/task")) == 1
     except OSError:
         return True
 

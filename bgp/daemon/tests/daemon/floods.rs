@@ -174,20 +174,34 @@ pub(crate) fn opening(from: Ipv4Addr) -> Vec<u8> {
     open.encode()
 }
 
-/// A peer's end of an established session.
+/// A peer's end of an established session. It tries again, as any peer does: of its own connections the one that the kernel
+/// hands over last counts, and on a busy machine that may be one that was dialled a little earlier.
 pub(crate) fn established(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    for _ in 0..400 {
+        if let Ok(stream) = establish(from, to) {
+            return stream;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    panic!("no session");
+}
+
+fn establish(from: Ipv4Addr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let mut stream = dial(from, to);
-    stream.write_all(&opening(from)).unwrap();
-    stream.write_all(&wire::encode_keepalive()).unwrap();
+    stream.write_all(&opening(from))?;
+    stream.write_all(&wire::encode_keepalive())?;
     // OPEN and KEEPALIVE.
-    for _ in 0..2 {
+    for kind in [1, 4] {
         let mut header = [0; 19];
-        stream.read_exact(&mut header).unwrap();
+        stream.read_exact(&mut header)?;
         let length = u16::from_be_bytes([header[16], header[17]]);
         let mut body = vec![0; usize::from(length) - 19];
-        stream.read_exact(&mut body).unwrap();
+        stream.read_exact(&mut body)?;
+        if header[18] != kind {
+            return Err(std::io::ErrorKind::ConnectionRefused.into());
+        }
     }
-    stream
+    Ok(stream)
 }
 
 /// An UPDATE with these attributes besides ORIGIN, `NEXT_HOP` and `LOCAL_PREF`; the path is empty unless it is among them.

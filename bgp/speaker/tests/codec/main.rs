@@ -5,6 +5,7 @@
     reason = "the foreign enums are not exhaustive"
 )]
 
+mod bgpkit;
 mod differential;
 mod mutation;
 mod round_trip;

@@ -133,10 +133,19 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn encode(&self, width: AsWidth) -> Vec<Vec<u8>> {
+        self.encode_as(Shape::plain(width))
+    }
+
+    /// With path identifiers, if the shape has any.
+    pub(crate) fn encode_as(&self, shape: Shape) -> Vec<Vec<u8>> {
         let family = Family::of_address(self.next_hop);
-        let paths: Vec<_> = self.prefixes.iter().map(|prefix| (0, *prefix)).collect();
+        let id = |n: u32| match shape.ids {
+            PathIds::Absent => 0,
+            PathIds::Present => n.wrapping_mul(0x9e37_79b9),
+        };
+        let paths = (1..).zip(&self.prefixes);
+        let paths: Vec<_> = paths.map(|(n, prefix)| (id(n), *prefix)).collect();
         let (mut octets, next_hop) = (Vec::new(), self.next_hop.into());
-        let shape = Shape::plain(width);
         put_announcements(&mut octets, &self.attrs, next_hop, family, &paths, shape);
         messages(&octets)
     }

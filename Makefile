@@ -67,7 +67,7 @@ lint:
 IMAGE_TAG := margay.io/margay:v0.1.0
 IMAGE_DIR := target/image
 
-.PHONY: image image-context manifests kube-up kube-down e2e e2e-short bench-kube kind
+.PHONY: image image-context manifests kube-up kube-down e2e e2e-short bench-kube bench-scale kind
 
 image: image-context
 	tests/kube/kube image --context $(IMAGE_DIR)/context --tag $(IMAGE_TAG) --to $(IMAGE_DIR)/margay.tar
@@ -96,6 +96,10 @@ e2e-short: root
 
 bench-kube: root
 	tests/bench/kube/run.py
+
+# The controller with 10,000 pods as API objects, and whether what must hold of it does (about 3 min; SCALE="--churn 100000" takes longer).
+bench-scale: root image-context
+	tests/kube/kube with-api -- controller/daemon/tests/scale.py --controller $(IMAGE_DIR)/context/margay-controller $(SCALE)
 
 kind:
 	tests/kind/run.py

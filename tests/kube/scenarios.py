@@ -210,10 +210,10 @@ def leaves_nothing(cluster):
 
 def belongings(cluster):
     """What a node has, by node, as lines: tables of our rules, links, addresses, routes and rules of routing, CNI's files, our folders.
-    Without the kernel's own anycast routes, which come with forwarding: that is left on."""
+    Without the kernel's own anycast routes, which come with forwarding: that is left on; and without the number of a link's other end, which a reboot changes."""
     script = """
     nft list tables | grep margay
-    ip -o link | cut -d' ' -f2
+    ip -o link | cut -d' ' -f2 | cut -d@ -f1
     ip -o addr | awk '{print $2, $3, $4}'
     for family in -4 -6; do ip $family route show table all | grep -v ^anycast; ip $family rule; ip $family neigh show nud permanent; done
     find /opt/cni /etc/cni /var/lib/margay /run/margay -mindepth 1

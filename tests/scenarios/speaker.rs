@@ -28,21 +28,8 @@ impl Speaker {
         Self { socket, child }
     }
 
-    /// Exit status, stdout and stderr of `margayctl bgp …`.
     fn ask(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let output = Command::new(program("margayctl").unwrap())
-            .arg("bgp")
-            .args(arguments)
-            .arg("--socket")
-            .arg(&self.socket)
-            .output()
-            .unwrap();
-        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        (
-            output.status.code(),
-            text(&output.stdout),
-            text(&output.stderr),
-        )
+        ask(&self.socket, arguments)
     }
 
     fn text(&self, arguments: &[&str]) -> String {
@@ -236,16 +223,18 @@ fn why_it_is_down(tor: Speaker, node: &Speaker) {
     let text = node.text(&["status"]);
     assert!(text.contains(reason), "{text}");
     assert!(text.contains(&format!("tor: {hint}")), "{text}");
-    let (status, _, complaint) = tor_is_gone(node);
+    let nobody = node.socket.with_file_name("nobody.sock");
+    let (status, _, complaint) = ask(&nobody, &["status"]);
     assert_eq!(status, Some(1));
     assert!(complaint.contains("margay-bgpd"), "{complaint}");
 }
 
-/// What is said where nobody answers.
-fn tor_is_gone(node: &Speaker) -> (Option<i32>, String, String) {
-    let socket = node.socket.with_file_name("nobody.sock");
+/// Exit status, stdout and stderr of `margayctl bgp …`.
+fn ask(socket: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(program("margayctl").unwrap())
-        .args(["bgp", "status", "--socket"])
+        .arg("bgp")
+        .args(arguments)
+        .arg("--socket")
         .arg(socket)
         .output()
         .unwrap();
